@@ -1,0 +1,1 @@
+"""The HTTP side: one module for each noun of the API, and what all of them share."""

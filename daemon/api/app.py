@@ -1,0 +1,76 @@
+"""The HTTP side of the daemon as one ASGI app."""
+
+from collections.abc import Callable
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from starlette.types import ASGIApp
+
+from daemon import logs
+from daemon.api import bases, events, health, operations, predictions, problems, users
+from daemon.api.edge import Edge
+from daemon.api.parts import Parts
+from daemon.version import release
+from storage import DiskFull, StorageError, StoreBusy, UnknownBasis, UnknownUser, UnknownVersion, Unreadable
+
+RETRY_S = "5"
+DESCRIPTION = """Tiny adapters for the users of one frozen language model. Hosts send CloudEvents and fetch adapters
+or ask for predictions; operators train bases, roll back, forget and rotate keys. Every refusal is problem+json."""
+
+# What a caller can do about each error of the store; anything else of it is a failure of ours.
+REFUSALS: dict[type[StorageError], tuple[int, str, str]] = {
+    DiskFull: (507, "storage_full", "there is no room to store this; nothing was written, send it again later"),
+    StoreBusy: (503, "storage_busy", "the store is busy; nothing was written, send it again later"),
+    UnknownUser: (404, "unknown_user", "this tenant has no such user"),
+    UnknownVersion: (404, "unknown_version", "this user has no such version to serve; their state lists the versions"),
+    UnknownBasis: (404, "unknown_basis", "this tenant has no such basis"),
+    Unreadable: (500, "unreadable_object", "what is stored does not open; operators find more in the audit log"),
+}
+
+
+def create_app(parts: Parts, monotonic: Callable[[], float]) -> ASGIApp:
+    """The app over `parts`. Nothing starts or connects here."""
+    app = FastAPI(
+        title="plora",
+        version=release(),
+        description=DESCRIPTION,
+        redoc_url=None,
+        redirect_slashes=False,  # a sink never answers 3xx
+        responses=problems.documented(500),
+    )
+    app.state.parts = parts
+    for each in (events, users, predictions, bases, operations, health):
+        app.include_router(each.router)
+    problems.install(app)
+    app.add_exception_handler(StorageError, _answer_storage)
+    _document_problems(app)
+    return Edge(app, parts.metrics, monotonic, parts.settings.max_batch_bytes)
+
+
+async def _answer_storage(_: Request, error: Exception) -> Response:
+    for kind, (status, code, detail) in REFUSALS.items():
+        if isinstance(error, kind):
+            logs.write("refused_by_store", {"error": type(error).__name__, "status": status})
+            return problems.answer(status, code, detail, {"Retry-After": RETRY_S} if status in {503, 507} else None)
+    logs.write_error("store", error)
+    return problems.answer(503, "storage_failed", "the store failed; its log says where", {"Retry-After": RETRY_S})
+
+
+def _document_problems(app: FastAPI) -> None:
+    """Put ProblemDetails among the schemas, and say problem+json where the framework would say its own errors."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, object]:
+        document = generate()
+        schemas = document["components"]["schemas"]
+        schemas["ProblemDetails"] = problems.ProblemDetails.model_json_schema()
+        schemas.pop("HTTPValidationError", None)
+        schemas.pop("ValidationError", None)
+        for path in document["paths"].values():
+            for operation in path.values():
+                found = operation["responses"].get("422", {}).get("content", {})
+                if "application/json" in found:
+                    operation["responses"]["422"] = problems.documented(422)[422]
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document

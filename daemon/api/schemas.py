@@ -1,0 +1,224 @@
+"""The bodies of requests and answers, as the OpenAPI document shows them."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from daemon.events import TEXT_BYTES, USER_CHARS
+
+UserId = Annotated[str, Field(min_length=1, max_length=USER_CHARS, description="the host's id of the user")]
+
+
+class Request(BaseModel):
+    """A body that a caller sends: nothing more than the named fields."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class EventOutcome(BaseModel):
+    """What became of one event. 202 means durable."""
+
+    status: Annotated[int, Field(description="the status this event would have had alone")]
+    outcome: Annotated[str, Field(description="stored, duplicate, forgotten, conflict or rejected")]
+    code: str | None = None
+    detail: str | None = None
+
+
+class BatchOutcome(BaseModel):
+    """One outcome for each event of a batch, in its order."""
+
+    outcomes: list[EventOutcome]
+
+
+class VersionView(BaseModel):
+    """One AdapterVersion: what was made of a run, and how it was judged."""
+
+    version: int
+    state: str
+    code: str
+    reason: str
+    scores: Annotated[dict[str, object], Field(description="the held-out scores of all four controls")]
+    size_bytes: int
+    digest: str
+    basis: str
+    base: str
+    run: int
+    created_at: datetime
+
+
+class RunView(BaseModel):
+    """One TrainingRun."""
+
+    run: int
+    user: Annotated[str, Field(description="the daemon's own id of the user")]
+    state: str
+    reason: str
+    attempts: int
+    error_code: str | None
+    error_reason: str | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class Counts(BaseModel):
+    """What the user has sent."""
+
+    examples: int
+    fresh: Annotated[int, Field(description="examples that no run has used")]
+    runs_today: int
+    last_event_at: Annotated[datetime | None, Field(description="when the latest example arrived")]
+
+
+class UserView(BaseModel):
+    """Everything the daemon can say of a user without their content."""
+
+    user: Annotated[str, Field(description="the daemon's own id of the user, as in its log")]
+    state: str
+    consented: bool
+    created_at: datetime
+    serving: Annotated[int | None, Field(description="the current version; null while the generic model answers")]
+    counts: Counts
+    versions: list[VersionView]
+    runs: list[RunView]
+
+
+class UserSummary(BaseModel):
+    """One line of the list of users."""
+
+    user: str
+    state: str
+    consented: bool
+    created_at: datetime
+
+
+class UserList(BaseModel):
+    """A page of users, by the daemon's own ids."""
+
+    users: list[UserSummary]
+
+
+class RunList(BaseModel):
+    """The newest runs."""
+
+    runs: list[RunView]
+
+
+class PredictInput(Request):
+    """One text, read as one user would."""
+
+    user: UserId
+    text: Annotated[str, Field(max_length=TEXT_BYTES)]
+
+
+class PredictRequest(Request):
+    """Texts of any users, answered in one pass."""
+
+    inputs: Annotated[list[PredictInput], Field(min_length=1)]
+
+
+class PredictAnswer(BaseModel):
+    """A label or a text, how sure the model is, and whose adapter spoke."""
+
+    label: str | None
+    text: str | None
+    confidence: float
+    probabilities: dict[str, float]
+    version: Annotated[int | None, Field(description="the adapter's version; null for the generic model")]
+    generic: bool
+    basis: str
+
+
+class PredictAnswers(BaseModel):
+    """One answer for each input, in order."""
+
+    answers: list[PredictAnswer]
+
+
+class RollbackRequest(Request):
+    """Which version to go back to: null is the latest retired one, 0 is the generic model."""
+
+    to: Annotated[int | None, Field(ge=0)] = None
+
+
+class RollbackView(BaseModel):
+    """The version that serves now; null is the generic model."""
+
+    serving: int | None
+
+
+class StageView(BaseModel):
+    """One step of forgetting; `at` is null while it is still to be done."""
+
+    name: str
+    at: datetime | None
+
+
+class ReceiptView(BaseModel):
+    """What was destroyed."""
+
+    user: str
+    complete: bool
+    stages: list[StageView]
+    runs: int
+    events: int
+    versions: int
+
+
+class BasisRequest(Request):
+    """Ask for a Basis trained on the users who consented."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")] = "main"
+
+
+class BasisView(BaseModel):
+    """One Basis, or the making of it."""
+
+    id: int
+    name: str
+    state: str
+    fingerprint: str | None
+    base: str | None
+    size_bytes: int | None
+    report: dict[str, object] | None
+    error_code: str | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class BasisList(BaseModel):
+    """Every Basis of the tenant, newest first."""
+
+    bases: list[BasisView]
+
+
+class RotationView(BaseModel):
+    """A new primary key epoch, and what became of the old ones."""
+
+    epoch: int
+    rewrapped: int
+    destroyed: list[int]
+    pending: list[int]
+
+
+class AuditView(BaseModel):
+    """Whether the audit chain holds; `broken_at` is the first entry that does not fit."""
+
+    ok: bool
+    entries: int
+    broken_at: int | None
+
+
+class CauseView(BaseModel):
+    """Why the daemon is not wholly ready."""
+
+    code: str
+    detail: str
+    blocking: bool
+
+
+class Readiness(BaseModel):
+    """`ready` is false while a blocking cause stands."""
+
+    ready: bool
+    causes: list[CauseView]

@@ -1,0 +1,78 @@
+"""The Store, counting what it seals and unseals. Storage itself knows no metrics."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from daemon.metrics import Metrics
+from storage import (
+    AdapterVersion,
+    BasisRecord,
+    Event,
+    EventIdReused,
+    FinishedRun,
+    NewEvent,
+    Recorded,
+    Store,
+    StoredAdapter,
+    Unreadable,
+    UserForgotten,
+)
+
+
+class CountedStore(Store):
+    """Give it `metrics` right after `open`."""
+
+    metrics: Metrics
+
+    def record_events(
+        self, tenant: str, events: Sequence[NewEvent], now: datetime, *, default_consent: bool = False
+    ) -> list[Recorded | EventIdReused | UserForgotten]:
+        outcomes = super().record_events(tenant, events, now, default_consent=default_consent)
+        fresh = sum(isinstance(each, Recorded) and not each.duplicate for each in outcomes)
+        self.metrics.seal.labels("event", "ok").inc(fresh)
+        return outcomes
+
+    def events(self, user: str) -> list[Event]:
+        with self._unsealing("event"):
+            events = super().events(user)
+        self.metrics.unseal.labels("event", "ok").inc(len(events))
+        return events
+
+    def finish_run(self, run: int, epoch: int, outcome: FinishedRun, now: datetime) -> AdapterVersion:
+        version = super().finish_run(run, epoch, outcome, now)
+        self.metrics.seal.labels("adapter", "ok").inc()
+        return version
+
+    def current_adapter(self, user: str) -> StoredAdapter | None:
+        with self._unsealing("adapter"):
+            return self._counted(super().current_adapter(user))
+
+    def adapter(self, user: str, version: int) -> StoredAdapter | None:
+        with self._unsealing("adapter"):
+            return self._counted(super().adapter(user, version))
+
+    def finish_basis(  # noqa: PLR0917 - the store's own signature
+        self, basis: int, epoch: int, fingerprint: str, base: str, content: bytes, report: str, now: datetime
+    ) -> BasisRecord:
+        record = super().finish_basis(basis, epoch, fingerprint, base, content, report, now)
+        self.metrics.seal.labels("basis", "ok").inc()
+        return record
+
+    def basis_content(self, fingerprint: str, tenant: str) -> bytes:
+        with self._unsealing("basis"):
+            content = super().basis_content(fingerprint, tenant)
+        self.metrics.unseal.labels("basis", "ok").inc()
+        return content
+
+    def _counted(self, found: StoredAdapter | None) -> StoredAdapter | None:
+        self.metrics.unseal.labels("adapter", "ok").inc(found is not None)
+        return found
+
+    @contextmanager
+    def _unsealing(self, kind: str) -> Iterator[None]:
+        try:
+            yield
+        except Unreadable:
+            self.metrics.unseal.labels(kind, "unreadable").inc()
+            raise

@@ -1,0 +1,127 @@
+"""Who takes part in the demo: users whose examples train the Basis, and newcomers with a few examples each."""
+
+import gzip
+import json
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from daemon.demo.generator import ceiling, people, reactions
+from daemon.errors import DaemonError
+
+NEWCOMER_EXAMPLES = 16
+POPULATION_EXAMPLES = 24
+UNSEEN = 24
+"""Held-out examples per user that only the demo's last step asks about."""
+
+POPULATION, NEWCOMERS = "population", "newcomers"
+
+
+class BadRows(DaemonError):
+    """The data file does not hold rows of user, text and label, or too few."""
+
+    def __init__(self, line: int, what: str) -> None:
+        super().__init__(line, what)
+        self.line, self.what = line, what
+
+    def __str__(self) -> str:
+        where = f"line {self.line}: " if self.line else ""
+        return f'{where}{self.what}; rows look like {{"user": "a", "text": "...", "label": "x", "split": "train"}}'
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A text and its label."""
+
+    text: str = field(repr=False)
+    label: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Participant:
+    """One user of the demo: what they tell the system, and what they are asked about at the end."""
+
+    id: str = field(repr=False)
+    stage: str
+    told: tuple[Labelled, ...] = field(repr=False)
+    unseen: tuple[Labelled, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Everybody, and the accuracy that nobody can exceed where it is known."""
+
+    source: str
+    participants: tuple[Participant, ...] = field(repr=False)
+    ceiling: float | None = None
+
+    def of(self, stage: str) -> list[Participant]:
+        return [one for one in self.participants if one.stage == stage]
+
+
+def simulated(population: int = 120, newcomers: int = 60, seed: int = 1) -> Crowd:
+    """Simulated people; the two groups are drawn apart from the same common tastes."""
+    made: list[Participant] = []
+    ceilings: list[float] = []
+    for stage, count, examples in (
+        (POPULATION, population, POPULATION_EXAMPLES),
+        (NEWCOMERS, newcomers, NEWCOMER_EXAMPLES),
+    ):
+        group = seed if stage == POPULATION else seed + 1_000
+        for person in people(count, group):
+            shown = reactions(person, examples + UNSEEN, group)
+            ceilings.append(ceiling(shown[examples:]))
+            pairs = [Labelled(reaction.text, reaction.label) for reaction in shown]
+            made.append(Participant(person.id, stage, tuple(pairs[:examples]), tuple(pairs[examples:])))
+    return Crowd("simulated people", tuple(made), sum(ceilings) / len(ceilings))
+
+
+def from_file(path: Path, seed: int = 1, newcomers: int = 60, budget: int = 3_000) -> Crowd:
+    """Real people from a .jsonl or .jsonl.gz file of user, text, label and perhaps split rows.
+
+    Up to `newcomers` users (a third of them all at most) arrive late with at most 16 training rows; the others train
+    the Basis with at most `budget` rows in all. Raises BadRows.
+    """
+    told, unseen = _split(_rows(path))
+    users = sorted(user for user in told if unseen.get(user) and len(told[user]) >= 4)
+    if len(users) < 6:
+        raise BadRows(0, f"{len(users)} users have 4 training rows and an unseen one, 6 are needed")
+    random.Random(f"roles/{seed}").shuffle(users)
+    late = min(newcomers, len(users) // 3)
+    few = min(NEWCOMER_EXAMPLES, *(len(told[user]) for user in users[:late]))  # every newcomer tells the same number
+    share = max(POPULATION_EXAMPLES, budget // max(1, len(users) - late))
+    made = []
+    for place, user in enumerate(users):
+        stage, most = (NEWCOMERS, few) if place < late else (POPULATION, share)
+        draw = random.Random(f"rows/{seed}/{user}")
+        chosen = draw.sample(told[user], min(most, len(told[user])))
+        asked = draw.sample(unseen[user], min(UNSEEN, len(unseen[user])))
+        made.append(Participant(user, stage, tuple(chosen), tuple(asked)))
+    return Crowd(path.name, tuple(made))
+
+
+def _rows(path: Path) -> Iterable[tuple[str, Labelled, str | None]]:
+    packed = path.suffix == ".gz"
+    with gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+                user, text, label, split = row["user"], row["text"], row["label"], row.get("split")
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise BadRows(number, f"no row ({type(error).__name__})") from error
+            if not isinstance(text, str) or isinstance(label, (dict, list, type(None))):
+                raise BadRows(number, "the text is not a string or the label not a plain value")
+            yield str(user).replace("/", "_"), Labelled(text, str(label)), split
+
+
+def _split(
+    rows: Iterable[tuple[str, Labelled, str | None]],
+) -> tuple[dict[str, list[Labelled]], dict[str, list[Labelled]]]:
+    """Training and unseen rows by user; without a split, every third text is unseen, for every user alike."""
+    told: dict[str, list[Labelled]] = {}
+    unseen: dict[str, list[Labelled]] = {}
+    for user, example, split in rows:
+        held = random.Random(f"split/{example.text}").random() < 1 / 3 if split is None else split != "train"
+        (unseen if held else told).setdefault(user, []).append(example)
+    return told, unseen

@@ -1,0 +1,145 @@
+"""Simulated host applications: CloudEvents over real HTTP, and questions about texts the daemon has not seen."""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import httpx
+
+from daemon.demo.crowd import Labelled, Participant
+from daemon.errors import DaemonError
+
+SOURCE = "https://demo.plora.example/host"
+BATCH = 100
+ASKED_AT_ONCE = 128
+
+
+class HostRefused(DaemonError):
+    """The daemon did not take what a host sent."""
+
+    def __init__(self, status: int, what: str) -> None:
+        super().__init__(status, what)
+        self.status, self.what = status, what
+
+    def __str__(self) -> str:
+        return f"the daemon answered {self.status} to {self.what}"
+
+
+@dataclass(slots=True)
+class Host:
+    """One host application with its token; `posted_ms` collects how long each single event took."""
+
+    url: str
+    token: str = field(repr=False)
+    posted_ms: list[float] = field(default_factory=list)
+    _client: httpx.Client = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        self._client = httpx.Client(base_url=self.url, headers=headers, timeout=60)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def introduce(self, participants: Sequence[Participant]) -> None:
+        """Consent of every user, and the examples of those who are there from the start, in batches."""
+        events = [consent(one.id) for one in participants]
+        events += [example(one.id, number, row) for one in participants for number, row in enumerate(one.told)]
+        self._post_batches(events)
+
+    def consent(self, participants: Sequence[Participant]) -> None:
+        """Only the consent of every user."""
+        self._post_batches([consent(one.id) for one in participants])
+
+    def tell(self, user: str, number: int, row: Labelled) -> None:
+        """One labelled example, as one structured event."""
+        begun = time.perf_counter()
+        response = self._client.post(
+            "/v1/events", json=example(user, number, row), headers={"Content-Type": "application/cloudevents+json"}
+        )
+        self.posted_ms.append(1_000 * (time.perf_counter() - begun))
+        if response.status_code != 202:
+            raise HostRefused(response.status_code, "an event")
+
+    def ask(self, questions: Sequence[tuple[str, str]]) -> list[dict[str, object]]:
+        """Answers to (user, text) pairs, in order."""
+        answers: list[dict[str, object]] = []
+        for start in range(0, len(questions), ASKED_AT_ONCE):
+            part = [{"user": user, "text": text} for user, text in questions[start : start + ASKED_AT_ONCE]]
+            response = self._client.post("/v1/predict", json={"inputs": part})
+            if response.status_code != 200:
+                raise HostRefused(response.status_code, "a question")
+            answers += response.json()["answers"]
+        return answers
+
+    def user(self, user: str) -> dict[str, object]:
+        """What the daemon says of a user."""
+        found: dict[str, object] = self._client.get(f"/v1/users/{user}").json()
+        return found
+
+    def _post_batches(self, events: Sequence[Mapping[str, object]]) -> None:
+        for start in range(0, len(events), BATCH):
+            response = self._client.post(
+                "/v1/events",
+                json=list(events[start : start + BATCH]),
+                headers={"Content-Type": "application/cloudevents-batch+json"},
+            )
+            if response.status_code != 202:
+                raise HostRefused(response.status_code, "a batch of events")
+
+
+def consent(user: str) -> dict[str, object]:
+    """The CloudEvent by which a user agrees to be learned from."""
+    return _event(user, "consent", "plora.consent.v1", {"granted": True})
+
+
+def example(user: str, number: int, row: Labelled) -> dict[str, object]:
+    """The CloudEvent of one labelled example."""
+    return _event(user, f"example-{number}", "plora.example.v1", {"text": row.text, "label": row.label})
+
+
+def _event(user: str, name: str, kind: str, data: Mapping[str, object]) -> dict[str, object]:
+    return {
+        "specversion": "1.0",
+        "id": f"{user}/{name}",
+        "source": SOURCE,
+        "type": kind,
+        "subject": user,
+        "datacontenttype": "application/json",
+        "data": data,
+    }
+
+
+def arrive(hosts: Sequence[Host], participants: Sequence[Participant]) -> None:
+    """All `participants` tell their examples at the same time, spread over the hosts, one event after the other."""
+
+    def visit(place: int) -> None:
+        host = hosts[place % len(hosts)]
+        for one in participants[place :: len(hosts)]:
+            for number, row in enumerate(one.told):
+                host.tell(one.id, number, row)
+
+    with ThreadPoolExecutor(len(hosts)) as pool:
+        list(pool.map(visit, range(len(hosts))))
+
+
+class Trickle(threading.Thread):
+    """A host that goes on sending single events while the daemon is busy: late examples, a few each second."""
+
+    def __init__(self, host: Host, late: Sequence[tuple[str, int, Labelled]], pause_s: float = 0.25) -> None:
+        super().__init__(daemon=True)
+        self._host, self._late, self._pause_s = host, late, pause_s
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        for user, number, row in self._late:
+            if self._ended.wait(self._pause_s):
+                return
+            self._host.tell(user, number, row)
+
+    def end(self) -> None:
+        """Stop, and wait until the event under way was answered."""
+        self._ended.set()
+        self.join()

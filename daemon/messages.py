@@ -1,0 +1,177 @@
+"""What the daemon asks of a Trainer and what it is answered: plain values, encoded as JSON plus one attachment.
+
+The attachment is the one thing that may be large, a Basis; it stays out of the JSON so that no interpreter spends
+time on turning megabytes into text.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+from pydantic import Base64Bytes, TypeAdapter
+
+from policies.promotion import Evidence
+
+Labelled = tuple[str, str]
+"""A text and its target."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One run's place in a cohort. `current` is the adapter in use, to be compared on the same held-out examples."""
+
+    run: int
+    epoch: int
+    learn: tuple[Labelled, ...] = field(repr=False)
+    held_out: tuple[Labelled, ...] = field(repr=False)
+    current: Base64Bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FitRequest:
+    """Fit and score a cohort on the Basis with this fingerprint. None leaves a choice to the library."""
+
+    basis: str
+    members: tuple[Member, ...] = field(repr=False)
+    steps: int | None = None
+    learning_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemberFitted:
+    """A member's adapter, what it reaches on the held-out examples, and the same of the adapter in use.
+
+    `scores` is the library's JSON document. `unknown_labels` counts examples left out as the Basis lacks their label.
+    """
+
+    run: int
+    base: str
+    adapter: Base64Bytes = field(repr=False)
+    scores: str
+    evidence: Evidence
+    current: Evidence | None = None
+    unknown_labels: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MemberFailed:
+    """A member that got no adapter, and the short code of why."""
+
+    run: int
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class FitAnswer:
+    """One outcome for each member, in their order, and how long fitting and scoring took."""
+
+    outcomes: tuple[MemberFitted | MemberFailed, ...]
+    fit_s: float
+    score_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class BasisRequest:
+    """Train a Basis on a population: one tuple of examples for each User. None leaves a choice to the library."""
+
+    basis: str
+    epoch: int
+    population: tuple[tuple[Labelled, ...], ...] = field(repr=False)
+    dimensions: int | None = None
+    rank: int | None = None
+    epochs: int | None = None
+    learning_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BasisTrained:
+    """A new Basis; `content` travels as the attachment. `report` is a JSON document of how training went."""
+
+    fingerprint: str
+    base: str
+    labels: tuple[str, ...]
+    report: str
+    content: Base64Bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One text to answer, as the User of this adapter or as nobody."""
+
+    text: str = field(repr=False)
+    adapter: Base64Bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PredictRequest:
+    """Answer every row on the Basis with this fingerprint."""
+
+    basis: str
+    rows: tuple[Row, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A label or a text, how sure the model is of it, and for a classifier the probability of every label."""
+
+    label: str | None = field(repr=False)
+    text: str | None = field(repr=False)
+    confidence: float
+    probabilities: dict[str, float] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PredictAnswer:
+    """One prediction for each row, in their order."""
+
+    predictions: tuple[Prediction, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BasisMissing:
+    """The replica does not hold the Basis: ask again with its bytes attached."""
+
+    missing: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkFailed:
+    """The whole request failed; `failed` is the class name of the error, never its text."""
+
+    failed: str
+
+
+Request = FitRequest | BasisRequest | PredictRequest
+Answer = FitAnswer | BasisTrained | PredictAnswer | BasisMissing | WorkFailed
+
+
+def encode_request(value: Request) -> bytes:
+    """The JSON document of `value`."""
+    return _requests().dump_json(value)
+
+
+def decode_request(document: bytes) -> Request:
+    """The reverse. Raises ValueError, whose text may quote the document: let it go no further."""
+    return _requests().validate_json(document)
+
+
+def encode_answer(value: Answer) -> tuple[bytes, bytes]:
+    """The JSON document of `value` and its attachment."""
+    if isinstance(value, BasisTrained):
+        return _answers().dump_json(replace(value, content=b"")), value.content
+    return _answers().dump_json(value), b""
+
+
+def decode_answer(document: bytes, attachment: bytes) -> Answer:
+    """The reverse. Raises ValueError, whose text may quote the document: let it go no further."""
+    value = _answers().validate_json(document)
+    return replace(value, content=attachment) if isinstance(value, BasisTrained) else value
+
+
+@cache
+def _requests() -> TypeAdapter[Request]:
+    return TypeAdapter(Request)
+
+
+@cache
+def _answers() -> TypeAdapter[Answer]:
+    return TypeAdapter(Answer)

@@ -1,0 +1,166 @@
+"""What Prometheus can ask. One registry per daemon; every label has few values; no label names a user.
+
+Known series start at zero, so that a rate exists from the first scrape and an absent series means an
+absent daemon. Times are exported as timestamps: alerts compute `time() - x` themselves.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+    generate_latest,
+)
+
+EVENT_TYPES = ("example", "correction", "consent", "forget", "unknown")
+EVENT_OUTCOMES = ("stored", "duplicate", "forgotten", "conflict", "rejected", "failed")
+RUN_CODES = {
+    "succeeded": (
+        "beats_generic",
+        "too_little_evidence",
+        "not_better_than_generic",
+        "gain_within_noise",
+        "not_better_than_label_prior",
+        "matched_by_wrong_user",
+        "worse_than_current",
+    ),
+    "cancelled": ("not_enough",),
+    "retried": ("trainer_unavailable", "trainer_lost"),
+}
+DECISIONS = ("promoted", "rejected", "rolled_back")
+SEALED_KINDS = ("event", "adapter", "basis")
+SEAL_OUTCOMES = ("ok", "unreadable")
+PREDICTION_KINDS = ("personal", "generic", "failed")
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+FIT_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 600.0)
+WAIT_SECONDS = (0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 300.0, 1800.0, 7200.0, 86400.0)
+COHORT_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+NATS = (-1.0, -0.5, -0.2, -0.1, -0.05, -0.02, 0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+class Standing(Protocol):
+    """What the database says of the whole: `Store.health` gives one."""
+
+    @property
+    def queue_depth(self) -> int: ...
+    @property
+    def running(self) -> int: ...
+    @property
+    def oldest_pending_event_at(self) -> datetime | None: ...
+    @property
+    def current_adapters(self) -> int: ...
+    @property
+    def users(self) -> int: ...
+    @property
+    def database_bytes(self) -> int: ...
+
+
+class Metrics:
+    """Every metric of one daemon. Its attributes are prometheus_client's own; `expose` is the page."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each, and nobody asks for it
+        self.registry = registry or CollectorRegistry()
+        self._restarts_seen = 0
+        self._count_events_and_runs()
+        self._measure_training()
+        self._watch_storage()
+        self._watch_http()
+        self._start_at_zero()
+
+    def expose(self) -> bytes:
+        """The page in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def observe_standing(self, standing: Standing) -> None:
+        """Copy what the database says into the gauges; done at each scrape."""
+        oldest = standing.oldest_pending_event_at
+        self.queue_depth.set(standing.queue_depth)
+        self.runs_in_progress.set(standing.running)
+        self.oldest_pending_event.set(oldest.timestamp() if oldest else 0)
+        self.current_adapters.set(standing.current_adapters)
+        self.users.set(standing.users)
+        self.database_bytes.set(standing.database_bytes)
+
+    def observe_restarts(self, restarts: int) -> None:
+        """State how often the supervised trainer was started again so far."""
+        self.trainer_restarts.inc(restarts - self._restarts_seen)
+        self._restarts_seen = restarts
+
+    def observe_build(self, version: str, schema_revision: str) -> None:
+        """State what runs here."""
+        self.build_info.info({"version": version})
+        self.schema_revision_info.info({"revision": schema_revision})
+
+    def _count_events_and_runs(self) -> None:
+        self.events = self._counter("events_received", "Events received.", ("outcome", "type"))
+        self.runs = self._counter("runs", "Training runs ended or retried, by the reason's code.", ("outcome", "code"))
+        self.versions = self._counter("versions", "Decisions on adapter versions.", ("decision",))
+        self.predictions = self._counter("predictions", "Texts predicted.", ("kind",))
+        self.fence_rejections = self._counter("fence_rejections", "Writes refused because their epoch was stale.", ())
+        self.trainer_restarts = self._counter("trainer_restarts", "Restarts of the supervised trainer process.", ())
+        self.ticks = self._counter("ticks", "Looks at who is due.", ())
+
+    def _measure_training(self) -> None:
+        self.fit_duration = self._histogram("fit_duration_seconds", "Seconds to fit one cohort.", FIT_SECONDS)
+        self.basis_duration = self._histogram("basis_duration_seconds", "Seconds to train one Basis.", FIT_SECONDS)
+        self.cohort_users = self._histogram("cohort_users", "Users fitted together.", COHORT_SIZES)
+        self.gain_over_generic = self._histogram(
+            "gain_over_generic_nats", "Held-out nats per example gained over the generic model.", NATS
+        )
+        self.event_to_adapter = self._histogram(
+            "event_to_adapter_seconds", "Seconds from a user's last event to the judged adapter.", WAIT_SECONDS
+        )
+        self.last_success = self._gauge("last_success_timestamp_seconds", "When a run last succeeded.")
+        self.trainer_up = self._gauge("trainer_up", "1 while the trainer answers.")
+
+    def _watch_storage(self) -> None:
+        self.seal = self._counter("seal", "Values sealed.", ("kind", "outcome"))
+        self.unseal = self._counter("unseal", "Values unsealed.", ("kind", "outcome"))
+        self.queue_depth = self._gauge("queue_depth", "Runs that wait for a trainer.")
+        self.runs_in_progress = self._gauge("runs_in_progress", "Runs that a trainer works on.")
+        self.oldest_pending_event = self._gauge(
+            "oldest_pending_event_timestamp_seconds", "Arrival of the oldest event no run has used; 0 if none waits."
+        )
+        self.current_adapters = self._gauge("current_adapters", "Users served by an adapter of their own.")
+        self.users = self._gauge("users", "Users that are not forgotten.")
+        self.database_bytes = self._gauge("database_bytes", "Size of the database.")
+        self.build_info = Info("plora_build", "The version that runs.", registry=self.registry)
+        self.schema_revision_info = Info("plora_schema_revision", "The database's revision.", registry=self.registry)
+
+    def _watch_http(self) -> None:
+        self.http_requests = self._counter("http_requests", "Requests answered.", ("method", "route", "status"))
+        self.http_duration = self._histogram(
+            "http_request_duration_seconds", "Seconds to answer a request.", SECONDS, ("method", "route")
+        )
+
+    def _start_at_zero(self) -> None:
+        for outcome in EVENT_OUTCOMES:
+            for kind in EVENT_TYPES:
+                self.events.labels(outcome, kind)
+        for outcome, codes in RUN_CODES.items():
+            for code in codes:
+                self.runs.labels(outcome, code)
+        for decision in DECISIONS:
+            self.versions.labels(decision)
+        for kind in PREDICTION_KINDS:
+            self.predictions.labels(kind)
+        for kind in SEALED_KINDS:
+            for outcome in SEAL_OUTCOMES:
+                self.seal.labels(kind, outcome)
+                self.unseal.labels(kind, outcome)
+
+    def _counter(self, name: str, help_: str, labels: Sequence[str]) -> Counter:
+        return Counter(f"plora_{name}_total", help_, labels, registry=self.registry)
+
+    def _gauge(self, name: str, help_: str) -> Gauge:
+        return Gauge(f"plora_{name}", help_, registry=self.registry)
+
+    def _histogram(self, name: str, help_: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
+        return Histogram(f"plora_{name}", help_, labels, buckets=buckets, registry=self.registry)

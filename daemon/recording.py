@@ -1,0 +1,109 @@
+"""From parsed events to rows: what the daemon answers for each event of a request."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from daemon import logs
+from daemon.errors import EventRefused
+from daemon.events import EventType, Message, check_label
+from storage import EventIdReused, Recorded, Store, UserForgotten
+
+Parsed = Message | EventRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one event. `user` is the internal id, None where nothing is left to consider."""
+
+    status: int
+    outcome: str
+    code: str | None = None
+    sentence: str | None = None
+    user: str | None = None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the sender is done with it."""
+        return self.status < 300
+
+
+FORGOTTEN = Outcome(202, "forgotten")
+CONFLICT = 409
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """For whom events are recorded, and what is asked of them."""
+
+    store: Store
+    tenant: str
+    actor: str
+    labels: Callable[[], frozenset[str] | None]
+    default_consent: bool
+
+    def record(self, parsed: Sequence[Parsed], now: datetime) -> list[Outcome]:
+        """One Outcome for each of `parsed`, in order; what is stored is durable when this returns.
+
+        Events between two forgets are one transaction; a forget is executed at its place in the order.
+        """
+        outcomes: list[Outcome] = []
+        for stretch in _stretches(self._checked(parsed)):
+            outcomes.extend(self._record_stretch(stretch, now))
+        return outcomes
+
+    def _checked(self, parsed: Sequence[Parsed]) -> list[Parsed]:
+        labelled = any(isinstance(each, Message) and each.label is not None for each in parsed)
+        labels = self.labels() if labelled else None
+        return [_with_label_checked(each, labels) for each in parsed]
+
+    def _record_stretch(self, stretch: Sequence[Parsed], now: datetime) -> list[Outcome]:
+        messages = [each for each in stretch if isinstance(each, Message)]
+        if messages and messages[0].type is EventType.FORGET:
+            receipt = self.store.forget(self.tenant, messages[0].user, self.actor, now)
+            if receipt is not None:
+                logs.write("forgotten", {"user": receipt.user, "events": receipt.events, "caller": self.actor})
+            return [FORGOTTEN]
+        events = [each.to_event() for each in messages]
+        results = iter(
+            self.store.record_events(self.tenant, events, now, default_consent=self.default_consent) if events else []
+        )
+        return [_refused(each) if isinstance(each, EventRefused) else _outcome(next(results)) for each in stretch]
+
+
+def _stretches(parsed: Sequence[Parsed]) -> Iterator[list[Parsed]]:
+    """Cut so that each forget stands alone."""
+    stretch: list[Parsed] = []
+    for each in parsed:
+        if isinstance(each, Message) and each.type is EventType.FORGET:
+            if stretch:
+                yield stretch
+            yield [each]
+            stretch = []
+        else:
+            stretch.append(each)
+    if stretch:
+        yield stretch
+
+
+def _with_label_checked(each: Parsed, labels: frozenset[str] | None) -> Parsed:
+    try:
+        if isinstance(each, Message):
+            check_label(each, labels)
+    except EventRefused as refused:
+        return refused
+    return each
+
+
+def _refused(refused: EventRefused) -> Outcome:
+    return Outcome(refused.status, "rejected", refused.code, refused.sentence)
+
+
+def _outcome(result: Recorded | EventIdReused | UserForgotten) -> Outcome:
+    if isinstance(result, Recorded):
+        return Outcome(202, "duplicate" if result.duplicate else "stored", user=result.user)
+    if isinstance(result, EventIdReused):
+        sentence = "this source and id came before with other content; a new event needs a new id"
+        return Outcome(CONFLICT, "conflict", "event_id_reused", sentence)
+    sentence = "this user was forgotten; a consent event with a later time lets them in again"
+    return Outcome(CONFLICT, "conflict", "user_forgotten", sentence)

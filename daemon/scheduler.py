@@ -1,0 +1,197 @@
+"""The scheduler: looks at who is due, opens their runs, claims what is queued, and has it carried out.
+
+The database is its only memory. Nothing here is lost when the process dies: open runs are rows, claims expire, and a
+tick finds out again what is to be done. It never sleeps: it waits for an event that `consider`, a finished run, a
+Trainer that became ready, or `stop` sets, and at most until the next tick.
+"""
+
+import os
+import secrets
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+
+from daemon import clock, logs
+from daemon.bases import BasisContents, BasisTraining
+from daemon.cohorts import Cohorts
+from daemon.facts import activity_of
+from daemon.leases import Leases
+from daemon.metrics import Metrics
+from daemon.settings import Settings
+from daemon.trainer_client import TrainerClient
+from policies import Policies
+from policies.trigger import Train, Wait
+from storage import BasisRecord, Run, StaleEpoch, Store
+
+DUE_PER_TICK = 500
+STOP_S = 5.0
+STOPPED = "stopped"
+
+
+class Scheduler:
+    """Turns recorded events into judged adapters. Thread-safe."""
+
+    def __init__(
+        self,
+        store: Store,
+        policies: Policies,
+        trainer: TrainerClient,
+        settings: Settings,
+        *,
+        metrics: Metrics,
+        now: Callable[[], datetime] = clock.now,
+        contents: BasisContents | None = None,
+        stop_s: float = STOP_S,
+    ) -> None:
+        self._store, self._policies, self._trainer, self._settings = store, policies, trainer, settings
+        self._metrics, self._now, self._stop_s = metrics, now, stop_s
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._leases = Leases(store, settings.lease_s, now)
+        parts = (store, policies, trainer, settings)
+        held = contents or BasisContents(store)
+        self._cohorts = Cohorts(*parts, leases=self._leases, contents=held, metrics=metrics, now=now)
+        self._training = BasisTraining(*parts, leases=self._leases, metrics=metrics, now=now)
+        self._wake, self._stopping = threading.Event(), threading.Event()
+        self._busy: Counter[str] = Counter()
+        self._quiet = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._loop, name="scheduler", daemon=True)
+
+    def consider(self, user: str, now: datetime) -> Train | Wait:
+        """Open a run for `user` if policy says so. Cheap: a few rows, and never any training."""
+        known, row = self._store.user_by_id(user), self._store.activity(user, now)
+        if known is None or row is None:
+            return Wait("there is no such user", "unknown_user")
+        basis = self._store.current_basis(known.tenant)
+        decision = self._policies.when(activity_of(row, basis_ready=basis is not None), self._settings.trigger, now)
+        if isinstance(decision, Train) and basis is not None and basis.fingerprint is not None:
+            run = self._store.open_run(user, basis.fingerprint, decision.reason, now)
+            if run is not None:
+                self.nudge()
+        return decision
+
+    def tick(self, now: datetime) -> int:
+        """Consider everyone who may be due; for how many policy said to train."""
+        self._metrics.ticks.inc()
+        if not any(self._store.current_basis(tenant.id) for tenant in self._store.tenants()):
+            return 0  # without a Basis everyone has to wait
+        limits = self._settings.trigger
+        least = limits.min_fresh if limits.max_wait_s is None else 1
+        return sum(self._look_at(user, now) for user in self._store.due_users(now, DUE_PER_TICK, least))
+
+    def _look_at(self, user: str, now: datetime) -> bool:
+        decision = self.consider(user, now)
+        if isinstance(decision, Wait) and decision.until is not None:
+            self._store.postpone_user(user, decision.until, now)  # or it would hide who is behind it
+        return isinstance(decision, Train)
+
+    def work_once(self, now: datetime) -> int:
+        """Claim what is queued and carry it out in this thread; how many Bases and runs were claimed."""
+        basis = self._claim_basis(now)
+        if basis is not None:
+            self._carry_out_basis(basis)
+        runs = self._claim_runs(now)
+        self._cohorts.carry_out(runs)
+        return len(runs) + (basis is not None)
+
+    def start(self) -> None:
+        """Begin to look and to work, in threads of its own."""
+        self._leases.start()
+        self._thread.start()
+
+    def nudge(self) -> None:
+        """Look now rather than at the next tick."""
+        with self._changed:
+            self._quiet = False
+        self._wake.set()
+
+    def wait_idle(self, timeout_s: float) -> bool:
+        """Whether, within `timeout_s`, a look found nothing to claim while nothing was at work."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._quiet, timeout_s)
+
+    def stop(self) -> None:
+        """Claim nothing more, give what is at work a moment to end, and put the rest back into the queue."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._busy.total(), self._stop_s)
+        self._leases.stop()
+        self._release()
+
+    def _loop(self) -> None:
+        next_tick = clock.monotonic()
+        while not self._stopping.is_set():
+            self._wake.wait(max(0.0, next_tick - clock.monotonic()))
+            self._wake.clear()
+            is_due = clock.monotonic() >= next_tick
+            if is_due:
+                next_tick = clock.monotonic() + self._settings.tick_s
+            try:
+                self._look(is_due)
+            except Exception as error:  # noqa: BLE001 - around a tick: the next one comes
+                logs.write_error("tick", error)
+
+    def _look(self, is_due: bool) -> None:
+        if is_due:
+            self.tick(self._now())
+        if self._stopping.is_set() or not self._trainer.ready():
+            return
+        self._dispatch()
+        with self._changed:
+            self._quiet = not self._busy.total() and not self._wake.is_set()
+            self._changed.notify_all()
+
+    def _dispatch(self) -> None:
+        """Claim as much as there are free Trainers, and carry each claim out in a thread of its own."""
+        if not self._busy["basis"] and (basis := self._claim_basis(self._now())) is not None:
+            self._begin("basis", partial(self._carry_out_basis, basis))
+        while (free := self._settings.replicas - self._busy["runs"]) > 0 and (runs := self._claim_runs(self._now())):
+            for share in range(min(free, len(runs))):
+                self._begin("runs", partial(self._cohorts.carry_out, runs[share::free]))
+
+    def _begin(self, kind: str, work: Callable[[], None]) -> None:
+        with self._changed:
+            self._busy[kind] += 1
+            self._quiet = False
+
+        def run() -> None:
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001 - around a run: its lease runs out, and it is claimed again
+                logs.write_error("work", error)
+            finally:
+                with self._changed:
+                    self._busy[kind] -= 1
+                    self._changed.notify_all()
+                self.nudge()
+
+        threading.Thread(target=run, name=f"scheduler-{kind}", daemon=True).start()
+
+    def _claim_runs(self, now: datetime) -> list[Run]:
+        return self._store.claim_runs(self._owner, self._settings.claim_limit, self._settings.lease_s, now)
+
+    def _claim_basis(self, now: datetime) -> BasisRecord | None:
+        return self._store.claim_basis(self._owner, self._settings.lease_s, now)
+
+    def _carry_out_basis(self, basis: BasisRecord) -> None:
+        if self._training.carry_out(basis):
+            self.tick(self._now())
+            self.nudge()
+
+    def _release(self) -> None:
+        """Queue again what is still claimed; a late result of it is then refused for its epoch."""
+        runs, bases = self._leases.held()
+        now = self._now()
+        for run, epoch in runs:
+            with suppress(StaleEpoch):
+                self._store.retry_run(run, epoch, now, STOPPED, now)
+        for basis, epoch in bases:
+            with suppress(StaleEpoch):
+                self._store.retry_basis(basis, epoch, now, STOPPED, now)

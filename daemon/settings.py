@@ -1,0 +1,210 @@
+"""What an operator can choose: read once from `PLORA_*` variables, checked, then never changed.
+
+A field named `lease_s` is the variable PLORA_LEASE_S. A group such as `trigger` holds the very value
+that the policy takes: its field `min_fresh` is PLORA_TRIGGER_MIN_FRESH.
+"""
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from daemon.errors import DaemonError
+from policies import PolicyError
+from policies.promotion import Bar
+from policies.retention import Rules
+from policies.selection import Budget
+from policies.trigger import Limits
+
+PREFIX = "PLORA_"
+FOREIGN = frozenset({"PLORA_DATA"})  # read by `make demo`, not by the daemon
+BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+NUMBERS: Mapping[object, str] = {int: "a whole number", float: "a number"}
+T = TypeVar("T")
+
+
+class SettingsError(DaemonError):
+    """The environment asks for something that the daemon cannot be."""
+
+
+class UnknownSetting(SettingsError):
+    """A PLORA_* variable that nothing reads: most likely a typing error."""
+
+    def __init__(self, name: str, nearest: str | None) -> None:
+        super().__init__(name, nearest)
+        self.name, self.nearest = name, nearest
+
+    def __str__(self) -> str:
+        hint = f"; did you mean {self.nearest}?" if self.nearest else ""
+        return f"{self.name} is set, but no such setting exists{hint}"
+
+
+class InvalidSetting(SettingsError):
+    """A setting whose value does not fit."""
+
+    def __init__(self, name: str, needed: str) -> None:
+        super().__init__(name, needed)
+        self.name, self.needed = name, needed
+
+    def __str__(self) -> str:
+        return f"{self.name} must be {self.needed}"
+
+
+@dataclass(frozen=True, slots=True)
+class BasisChoices:
+    """Population training: who takes part and how the Basis is made. None leaves a choice to the library."""
+
+    min_users: int = 8
+    max_users: int = 2_000
+    dim: int | None = None
+    rank: int | None = None
+    epochs: int | None = None
+    learning_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FitChoices:
+    """How large a cohort may be and how it is fitted. None leaves a choice to the library."""
+
+    max_users: int = 64
+    token_budget: int = 65_536
+    steps: int | None = None
+    learning_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything the daemon is told at start."""
+
+    data_dir: Path = Path("var")
+    keys_dir: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 8470
+    url: str | None = None
+    tenant: str = "default"
+    default_consent: bool = False
+    log_format: Literal["json", "text"] = "text"
+
+    model: str = "minilm"
+    model_kind: Literal["classification", "causal-lm"] = "classification"
+    model_revision: str | None = None
+    max_tokens: int = 128
+    device: str = "auto"
+    trainer: Literal["ray", "in-process"] = "ray"
+    trainer_url: str | None = None
+    replicas: int = 1
+    threads: int = 1
+
+    tick_s: float = 1.0
+    lease_s: float = 60.0
+    claim_limit: int = 64
+    max_attempts: int = 5
+
+    max_event_bytes: int = 65_536
+    max_batch_bytes: int = 1_048_576
+    max_batch_events: int = 500
+    max_predict_inputs: int = 256
+
+    trigger: Limits = field(default_factory=Limits)
+    selection: Budget = field(default_factory=Budget)
+    promotion: Bar = field(default_factory=Bar)
+    retention: Rules = field(default_factory=Rules)
+    basis: BasisChoices = field(default_factory=BasisChoices)
+    fit: FitChoices = field(default_factory=FitChoices)
+
+    def __post_init__(self) -> None:
+        for name in ("replicas", "threads", "claim_limit", "max_attempts", "max_event_bytes", "max_tokens"):
+            _need(getattr(self, name) >= 1, name, "1 or more")
+        for name in ("tick_s", "lease_s"):
+            _need(getattr(self, name) > 0, name, "a number of seconds above 0")
+        _need(0 <= self.port <= 65_535, "port", "a port from 0 to 65535")
+        _need(self.max_batch_bytes >= self.max_event_bytes, "max_batch_bytes", "PLORA_MAX_EVENT_BYTES or more")
+        keys, data = self.keys_path.resolve(), self.data_dir.resolve()
+        _need(not keys.is_relative_to(data), "keys_dir", "a directory outside PLORA_DATA_DIR")
+
+    @property
+    def keys_path(self) -> Path:
+        """Where the keys lie: next to the data, never inside, so that one copy cannot take both."""
+        data = self.data_dir.resolve()
+        return self.keys_dir or data.with_name(f"{data.name}-keys")
+
+    @property
+    def database_url(self) -> str:
+        """The SQLAlchemy URL of the database."""
+        return f"sqlite:///{self.data_dir.resolve() / 'plora.db'}"
+
+    @property
+    def blobs_path(self) -> Path:
+        """Where sealed bases lie."""
+        return self.data_dir / "blobs"
+
+    @property
+    def base_url(self) -> str:
+        """Where clients of the daemon on this machine find it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return (self.url or f"http://{host}:{self.port}").rstrip("/")
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """The Settings that `environ` asks for. Raises UnknownSetting or InvalidSetting."""
+    given = {name: value for name, value in environ.items() if name.startswith(PREFIX) and name not in FOREIGN}
+    known = [name for name, _ in defaults()]
+    for name in sorted(given):
+        if name not in known:
+            raise UnknownSetting(name, next(iter(difflib.get_close_matches(name, known, n=1)), None))
+    return _build(Settings, PREFIX, given)
+
+
+def defaults(kind: type = Settings, prefix: str = PREFIX) -> Iterator[tuple[str, object]]:
+    """Every variable that `load` reads, with its default."""
+    hints = get_type_hints(kind)
+    for each in fields(kind):
+        name = f"{prefix}{each.name.upper()}"
+        if is_dataclass(hints[each.name]):
+            yield from defaults(hints[each.name], f"{name}_")
+        else:
+            yield name, each.default
+
+
+def _build(kind: type[T], prefix: str, given: Mapping[str, str]) -> T:
+    values: dict[str, object] = {}
+    for name, hint in get_type_hints(kind).items():
+        variable = f"{prefix}{name.upper()}"
+        if isinstance(hint, type) and is_dataclass(hint):
+            values[name] = _build(hint, f"{variable}_", given)
+        elif variable in given:
+            values[name] = _parse(variable, given[variable], hint)
+    try:
+        return kind(**values)
+    except PolicyError as error:  # a policy's own check of its limits
+        raise InvalidSetting(f"{prefix}*", f"acceptable: {error}") from error
+
+
+def _parse(name: str, text: str, hint: object) -> object:
+    choices = get_args(hint)
+    if get_origin(hint) is Literal:
+        if text not in choices:
+            raise InvalidSetting(name, f"one of {', '.join(choices)}")
+        return text
+    if type(None) in choices:
+        return None if text == "" else _parse(name, text, next(c for c in choices if c is not type(None)))
+    if hint is bool:
+        if text.lower() not in BOOLEANS:
+            raise InvalidSetting(name, "true or false")
+        return BOOLEANS[text.lower()]
+    if hint in NUMBERS:
+        try:
+            number = int(text) if hint is int else float(text)
+        except ValueError:
+            raise InvalidSetting(name, NUMBERS[hint]) from None
+        if not math.isfinite(number):
+            raise InvalidSetting(name, NUMBERS[hint])
+        return number
+    return Path(text).expanduser() if hint is Path else text
+
+
+def _need(holds: bool, name: str, needed: str) -> None:
+    if not holds:
+        raise InvalidSetting(f"{PREFIX}{name.upper()}", needed)

@@ -1,0 +1,202 @@
+"""How the daemon asks a Trainer: the same sealed bytes over HTTP to Ray Serve, or to functions in this process."""
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import httpx
+
+from daemon.errors import DaemonError
+from daemon.messages import (
+    Answer,
+    BasisMissing,
+    BasisRequest,
+    BasisTrained,
+    FitAnswer,
+    FitRequest,
+    PredictAnswer,
+    PredictRequest,
+    WorkFailed,
+    decode_answer,
+    encode_request,
+)
+from daemon.messages import Request as WorkRequest
+from daemon.transport import Body, Head, Purpose, head_of, seal_request, unseal_answer
+from storage.sealing import Unreadable
+
+if TYPE_CHECKING:
+    from daemon.work import Models
+
+BUSY = frozenset({502, 503, 504})
+
+
+class TrainerError(DaemonError):
+    """Root of what asking a Trainer can raise. `code` is short and stable, for metrics and rows."""
+
+    code = "trainer_error"
+
+
+class TrainerUnavailable(TrainerError):
+    """No Trainer took the request: ask again later."""
+
+    code = "trainer_unavailable"
+
+    def __str__(self) -> str:
+        return "no trainer can be reached: wait until it has started"
+
+
+class TrainerLost(TrainerError):
+    """A Trainer took the request and never answered: it died, or ran out of time. Ask again."""
+
+    code = "trainer_lost"
+
+    def __str__(self) -> str:
+        return "the trainer was lost while it worked: ask again"
+
+
+class TrainerRefused(TrainerError):
+    """The Trainer could not unseal the request, or we not its answer: the two do not hold the same transport key."""
+
+    code = "trainer_refused"
+
+    def __str__(self) -> str:
+        return "the trainer and the daemon do not understand each other: give both the same transport key and release"
+
+
+class TrainerFailed(TrainerError):
+    """The Trainer answered that the whole request failed."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"the trainer failed with {self.code}"
+
+
+class TrainerClient(Protocol):
+    """What the scheduler and the predictor need of a Trainer. `basis` is called only if the Trainer lacks the Basis."""
+
+    def ready(self) -> bool: ...
+
+    def fit(self, request: FitRequest, basis: Callable[[], bytes]) -> FitAnswer: ...
+
+    def train_basis(self, request: BasisRequest) -> BasisTrained: ...
+
+    def predict(self, request: PredictRequest, basis: Callable[[], bytes]) -> PredictAnswer: ...
+
+    def close(self) -> None: ...
+
+
+class SealedTrainer(ABC):
+    """Seals requests and unseals answers; a child class carries the bytes. Thread-safe."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def fit(self, request: FitRequest, basis: Callable[[], bytes]) -> FitAnswer:
+        """Raises a TrainerError."""
+        claims = tuple((f"run:{member.run}", member.epoch) for member in request.members)
+        answer = self._with_basis(head_of(Purpose.FIT, claims), request, basis)
+        if not isinstance(answer, FitAnswer) or len(answer.outcomes) != len(request.members):
+            raise TrainerRefused
+        return answer
+
+    def train_basis(self, request: BasisRequest) -> BasisTrained:
+        """Raises a TrainerError."""
+        answer = self._ask(head_of(Purpose.BASIS, ((f"basis:{request.basis}", request.epoch),)), request)
+        if not isinstance(answer, BasisTrained):
+            raise TrainerRefused
+        return answer
+
+    def predict(self, request: PredictRequest, basis: Callable[[], bytes]) -> PredictAnswer:
+        """Raises a TrainerError."""
+        answer = self._with_basis(head_of(Purpose.PREDICT), request, basis)
+        if not isinstance(answer, PredictAnswer) or len(answer.predictions) != len(request.rows):
+            raise TrainerRefused
+        return answer
+
+    def _with_basis(self, head: Head, request: WorkRequest, basis: Callable[[], bytes]) -> Answer:
+        answer = self._ask(head, request)
+        if isinstance(answer, BasisMissing):  # another replica may take the repetition: it gets the bytes with it
+            answer = self._ask(head_of(head.purpose, head.claims), request, basis())
+        return answer
+
+    def _ask(self, head: Head, request: WorkRequest, attachment: bytes = b"") -> Answer:
+        envelope = seal_request(self._key, head, Body(encode_request(request), attachment))
+        sealed = self._carry(head.purpose, envelope)
+        try:
+            body = unseal_answer(self._key, head, sealed)
+            answer = decode_answer(body.document, body.attachment)
+        except (Unreadable, ValueError):
+            raise TrainerRefused from None  # pydantic's error quotes what it read
+        if isinstance(answer, WorkFailed):
+            raise TrainerFailed(answer.failed)
+        return answer
+
+    @abstractmethod
+    def _carry(self, purpose: Purpose, envelope: bytes) -> bytes: ...
+
+
+class HttpTrainer(SealedTrainer):
+    """A Trainer behind HTTP. `url` says where it is now, or None while it is down."""
+
+    def __init__(self, url: Callable[[], str | None], key: bytes, *, timeout_s: float = 1800.0) -> None:
+        super().__init__(key)
+        self._url = url
+        timeout = httpx.Timeout(timeout_s, connect=5.0)
+        self._client = httpx.Client(timeout=timeout, trust_env=False, limits=httpx.Limits(keepalive_expiry=5.0))
+
+    def ready(self) -> bool:
+        """Whether it is worth asking."""
+        return self._url() is not None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _carry(self, purpose: Purpose, envelope: bytes) -> bytes:
+        url = self._url()
+        if url is None:
+            raise TrainerUnavailable
+        try:
+            response = self._client.post(f"{url}/{purpose.value}", content=envelope)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout):
+            raise TrainerUnavailable from None
+        except (httpx.HTTPError, RuntimeError):  # RuntimeError: the client was closed meanwhile
+            raise TrainerLost from None
+        if response.status_code == httpx.codes.OK:
+            return response.content
+        if response.status_code in BUSY:
+            raise TrainerUnavailable
+        raise TrainerRefused if response.is_client_error else TrainerLost
+
+
+class InProcessTrainer(SealedTrainer):
+    """The same bytes through the same functions in this process, one request at a time. Loads its model when asked."""
+
+    def __init__(self, load: Callable[[], "Models"], key: bytes) -> None:
+        super().__init__(key)
+        self._load = load
+        self._models: Models | None = None
+        self._lock = threading.Lock()
+
+    def ready(self) -> bool:
+        """Always: there is nothing to wait for."""
+        return True
+
+    def close(self) -> None:
+        """Let the model go."""
+        with self._lock:
+            self._models = None
+
+    def _carry(self, purpose: Purpose, envelope: bytes) -> bytes:  # noqa: ARG002 - the envelope says it too
+        from daemon.work import work  # noqa: PLC0415 - torch is loaded only where work is done
+
+        with self._lock:
+            self._models = self._models or self._load()
+            try:
+                return work(self._models, self._key, envelope)
+            except Unreadable:
+                raise TrainerRefused from None

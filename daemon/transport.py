@@ -1,0 +1,127 @@
+"""How work travels to a Trainer and back: sealed under the transport key and bound to what it is about.
+
+    envelope = "PLORAWK1" | u32 length of head | head | sealed body
+    head     = canonical JSON of purpose, request id and claims: [[run, epoch], ...]
+    body     = u32 length of document | document (JSON) | attachment
+
+The head is readable on the way, so that a proxy's log can be traced to a run; the seal's context holds it together
+with the direction. A request therefore opens only as the request it is, and an answer only as the answer to it:
+a body moved to another run, epoch, purpose or request does not open. Lengths are big-endian.
+"""
+
+import hashlib
+import json
+import struct
+import uuid
+from dataclasses import dataclass, field
+from enum import Enum
+
+from storage.sealing import Unreadable, seal_message, unseal_message
+
+MAGIC = b"PLORAWK1"
+MAX_HEAD_BYTES = 1 << 20
+_LENGTH = struct.Struct(">I")
+
+
+class Purpose(Enum):
+    """What a Trainer can be asked to do; the value is its route."""
+
+    FIT = "fit"
+    BASIS = "basis"
+    PREDICT = "predict"
+
+
+class Direction(Enum):
+    """Which way a body travels."""
+
+    REQUEST = b"request"
+    ANSWER = b"answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a request is about, in the open. `claims` are pairs of run (or Basis) and epoch."""
+
+    purpose: Purpose
+    request: str
+    claims: tuple[tuple[str, int], ...] = ()
+
+    def encode(self) -> bytes:
+        """The one JSON form of this head."""
+        claims = [list(claim) for claim in self.claims]
+        fields = {"purpose": self.purpose.value, "request": self.request, "claims": claims}
+        return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What is sealed: a JSON document and at most one large value."""
+
+    document: bytes = field(repr=False)
+    attachment: bytes = field(default=b"", repr=False)
+
+
+def head_of(purpose: Purpose, claims: tuple[tuple[str, int], ...] = ()) -> Head:
+    """The head of a new request, with an id of its own."""
+    return Head(purpose, uuid.uuid4().hex, claims)
+
+
+def seal_request(key: bytes, head: Head, body: Body) -> bytes:
+    """The envelope of a request."""
+    encoded = head.encode()
+    return MAGIC + _LENGTH.pack(len(encoded)) + encoded + _seal(key, encoded, Direction.REQUEST, body)
+
+
+def unseal_request(key: bytes, envelope: bytes) -> tuple[Head, Body]:
+    """The reverse. Raises Unreadable for anything that was not sealed as exactly this request."""
+    start = len(MAGIC) + _LENGTH.size
+    if len(envelope) < start or not envelope.startswith(MAGIC):
+        raise Unreadable("the request")
+    (length,) = _LENGTH.unpack_from(envelope, len(MAGIC))
+    if length > MAX_HEAD_BYTES or len(envelope) < start + length:
+        raise Unreadable("the request")
+    encoded = envelope[start : start + length]
+    body = _unseal(key, encoded, Direction.REQUEST, envelope[start + length :])
+    return _decode(encoded), body
+
+
+def seal_answer(key: bytes, head: Head, body: Body) -> bytes:
+    """The sealed body of the answer to the request that `head` heads."""
+    return _seal(key, head.encode(), Direction.ANSWER, body)
+
+
+def unseal_answer(key: bytes, head: Head, sealed: bytes) -> Body:
+    """The reverse. Raises Unreadable unless it is the answer to this very request."""
+    return _unseal(key, head.encode(), Direction.ANSWER, sealed)
+
+
+def _seal(key: bytes, head: bytes, direction: Direction, body: Body) -> bytes:
+    plain = _LENGTH.pack(len(body.document)) + body.document + body.attachment
+    return seal_message(key, _context(head, direction), plain)
+
+
+def _unseal(key: bytes, head: bytes, direction: Direction, sealed: bytes) -> Body:
+    plain = unseal_message(key, _context(head, direction), sealed)
+    if len(plain) < _LENGTH.size:
+        raise Unreadable("the request")
+    (length,) = _LENGTH.unpack_from(plain)
+    end = _LENGTH.size + length
+    if end > len(plain):
+        raise Unreadable("the request")
+    return Body(plain[_LENGTH.size : end], plain[end:])
+
+
+def _context(head: bytes, direction: Direction) -> bytes:
+    return MAGIC + direction.value + hashlib.sha256(head).digest()  # a head may be longer than a context
+
+
+def _decode(encoded: bytes) -> Head:
+    try:
+        fields = json.loads(encoded)
+        claims = tuple((str(claimed), int(epoch)) for claimed, epoch in fields["claims"])
+        head = Head(Purpose(fields["purpose"]), str(fields["request"]), claims)
+    except (ValueError, KeyError, TypeError) as error:
+        raise Unreadable("the request") from error
+    if head.encode() != encoded:
+        raise Unreadable("the request")
+    return head

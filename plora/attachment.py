@@ -1,0 +1,128 @@
+"""attach / detach: put a Basis on a live model, choose a user for each row, and take it all off bit-exactly."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from .adapter import Adapter
+from .basemodel import BaseModel, fingerprint
+from .basis import Basis, fresh_head
+from .errors import AlreadyAttached, PLoRAError, TargetsNotFound, WrongBaseModel, WrongBasis, WrongShape
+from .layer import PLoRALinear, Rows, device_of, shape_of
+
+
+class Attachment:
+    """A Basis on a model. Until `use` says otherwise, every row is the generic model (p = 0)."""
+
+    def __init__(self, module: nn.Module, basis: Basis) -> None:
+        self.module, self.basis, self.rows = module, basis, Rows()
+        self.layers: dict[str, PLoRALinear] = {}
+        self._originals: dict[str, nn.Module] = {}
+        try:
+            self._swap_targets()
+            self._swap_head()
+        except PLoRAError:
+            self.detach()
+            raise
+
+    def use(self, users: Sequence[Adapter | None] | Tensor | None) -> AbstractContextManager[None]:
+        """One user for each row of the batches inside the `with`: adapters (None is generic) or a (batch, d) tensor.
+
+        Raises WrongBaseModel or WrongBasis before any forward.
+        """
+        if users is None or isinstance(users, Tensor):
+            return self.rows.use(users)
+        return self.rows.use(self.vectors(users))
+
+    def vectors(self, users: Sequence[Adapter | None]) -> Tensor:
+        """(batch, d) user vectors, zeros where a row is generic. Raises WrongBaseModel or WrongBasis."""
+        table = torch.zeros(len(users), self.basis.spec.dimensions)
+        for row, adapter in enumerate(users):
+            if adapter is None:
+                continue
+            if adapter.base != self.basis.base:
+                raise WrongBaseModel(adapter.base, self.basis.base)
+            if adapter.basis != self.basis.fingerprint:
+                raise WrongBasis(adapter.basis, self.basis.fingerprint)
+            table[row] = adapter.vector
+        return table.to(device_of(self.module))
+
+    def disabled(self) -> AbstractContextManager[None]:
+        """Only the frozen base model's own layers inside the `with`; the Basis's head stays."""
+        return self.rows.disabled()
+
+    def detach(self) -> None:
+        """Put the very same modules back. Doing it twice does nothing."""
+        for name, original in self._originals.items():
+            _put(self.module, name, original)
+        self._originals.clear()
+        self.layers.clear()
+
+    def _swap_targets(self) -> None:
+        modules = dict(self.module.named_modules())
+        present = tuple(name for name, child in modules.items() if shape_of(child) is not None)
+        missing = tuple(name for name in self.basis.spec.targets if name not in present)
+        if missing:
+            raise TargetsNotFound(missing, present)
+        for name in self.basis.spec.targets:
+            needed = (self.basis.tensors[f"A.{name}"].shape[1], self.basis.tensors[f"B.{name}"].shape[0])
+            found = shape_of(modules[name])
+            if found != needed:
+                raise WrongShape(name, needed, found or ())
+        device = device_of(self.module)
+        for name in self.basis.spec.targets:
+            A, B, P = (self.basis.tensors[f"{letter}.{name}"].to(device, copy=True) for letter in "ABP")
+            layer = PLoRALinear(modules[name], A, B, P, scale=self.basis.spec.scale, rows=self.rows)
+            layer.train(modules[name].training)
+            self.layers[name] = layer
+            self._originals[name] = modules[name]
+            _put(self.module, name, layer)
+
+    def _swap_head(self) -> None:
+        state = self.basis.head()
+        made = fresh_head(self.module, len(self.basis.labels)) if state else None
+        if made is None:
+            return
+        name, head = made
+        shapes = {key: tuple(value.shape) for key, value in head.state_dict().items()}
+        for key in sorted(shapes.keys() | state.keys()):
+            found = tuple(state[key].shape) if key in state else ()
+            if shapes.get(key) != found:
+                raise WrongShape(f"head.{key}", shapes.get(key, ()), found)
+        head.load_state_dict(state)
+        head.requires_grad_(False)
+        original = self.module.get_submodule(name)
+        head.to(device_of(self.module)).train(original.training)
+        self._originals[name] = original
+        _put(self.module, name, head)
+
+
+def attach(model: nn.Module | BaseModel, basis: Basis) -> Attachment:
+    """Replace the Basis's targets and task head on a live model; no forward of it is edited.
+
+    Raises WrongBaseModel, TargetsNotFound, WrongShape or AlreadyAttached, and then leaves the model as it was.
+    """
+    module = model.module if isinstance(model, BaseModel) else model
+    if any(isinstance(child, PLoRALinear) for child in module.modules()):
+        raise AlreadyAttached
+    loaded = model.fingerprint if isinstance(model, BaseModel) else fingerprint(module)
+    if loaded != basis.base:
+        raise WrongBaseModel(basis.base, loaded)
+    return Attachment(module, basis)
+
+
+@contextmanager
+def attached(model: nn.Module | BaseModel, basis: Basis) -> Iterator[Attachment]:
+    """Attach for the length of a `with`."""
+    live = attach(model, basis)
+    try:
+        yield live
+    finally:
+        live.detach()
+
+
+def _put(root: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(root.get_submodule(parent), child, module)

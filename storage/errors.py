@@ -1,0 +1,255 @@
+"""Every error that leaves this package. None carries content, an external id or a key: only ids, counts and paths."""
+
+
+class StorageError(Exception):
+    """The root: something could not be stored or read as asked."""
+
+
+class BadRecord(StorageError, ValueError):
+    """A value handed in can not be a record; nothing was written."""
+
+    def __init__(self, field: str, needed: str) -> None:
+        super().__init__(field, needed)
+        self.field, self.needed = field, needed
+
+    def __str__(self) -> str:
+        return f"{self.field} must be {self.needed}"
+
+
+class UnsupportedDatabase(StorageError):
+    """The address names a database that this version can not open."""
+
+    def __init__(self, dialect: str) -> None:
+        super().__init__(dialect)
+        self.dialect = dialect
+
+    def __str__(self) -> str:
+        return f"the database {self.dialect!r} is not supported: use sqlite:////absolute/path/to/file.db"
+
+
+class SchemaTooNew(StorageError):
+    """A later release has migrated this database."""
+
+    def __init__(self, found: str, newest_known: str) -> None:
+        super().__init__(found, newest_known)
+        self.found, self.newest_known = found, newest_known
+
+    def __str__(self) -> str:
+        return (
+            f"the database has schema {self.found!r}, this release knows up to {self.newest_known!r}: "
+            "start the newer release, or restore the backup made before the upgrade"
+        )
+
+
+class StoreInUse(StorageError):
+    """Another process, or another Store in this one, has the database open."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path} is locked by a running daemon: stop it, or send the command to it over HTTP"
+
+
+class WrongPragma(StorageError):
+    """SQLite did not accept a setting on which durability or forgetting depends."""
+
+    def __init__(self, pragma: str, needed: str, found: str) -> None:
+        super().__init__(pragma, needed, found)
+        self.pragma, self.needed, self.found = pragma, needed, found
+
+    def __str__(self) -> str:
+        return (
+            f"SQLite has {self.pragma}={self.found}, needed {self.needed}: "
+            "keep the database on a local disk and use an SQLite build with this setting"
+        )
+
+
+class DiskFailed(StorageError):
+    """The operating system could not read or write a file; the transaction left nothing."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path, self.problem = path, problem
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}; nothing was written: check the disk, then restart"
+
+
+class DiskFull(DiskFailed):
+    """No room, or a quota is reached; the transaction left nothing. Reading goes on."""
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}; nothing was written: free some space and send it again"
+
+
+class StoreBusy(StorageError):
+    """Somebody else held the database locked for longer than the busy timeout."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path} stayed locked: close other programs that have it open, then try again"
+
+
+class StoreDamaged(StorageError):
+    """The file is not a database, or its pages do not add up."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path, self.problem = path, problem
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}: restore it from a backup"
+
+
+class UnknownTenant(StorageError):
+    def __init__(self, tenant: str) -> None:
+        super().__init__(tenant)
+        self.tenant = tenant
+
+    def __str__(self) -> str:
+        return f"there is no tenant {self.tenant}: create it with ensure_tenant first"
+
+
+class UnknownUser(StorageError):
+    """No active user has this internal id."""
+
+    def __init__(self, user: str) -> None:
+        super().__init__(user)
+        self.user = user
+
+    def __str__(self) -> str:
+        return f"there is no active user {self.user}: never seen, or forgotten"
+
+
+class UserForgotten(StorageError):
+    """The user was forgotten; only a consent given after that lets them in again. Also an outcome of record_events."""
+
+    def __init__(self, user: str) -> None:
+        super().__init__(user)
+        self.user = user
+
+    def __str__(self) -> str:
+        return f"user {self.user} was forgotten: a consent event with a time after the forgetting is needed first"
+
+
+class EventIdReused(StorageError):
+    """(source, id) came before with other content. Also an outcome of record_events."""
+
+    def __init__(self, seq: int) -> None:
+        super().__init__(seq)
+        self.seq = seq
+
+    def __str__(self) -> str:
+        return f"this source and id already name event {self.seq}, whose content differs: send a new id"
+
+
+class StaleEpoch(StorageError):
+    """The claim was lost (expired and taken, settled, cancelled, or the user was forgotten); nothing was written."""
+
+    def __init__(self, what: str, number: int, epoch: int) -> None:
+        super().__init__(what, number, epoch)
+        self.what, self.number, self.epoch = what, number, epoch
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.number} is no longer held under epoch {self.epoch}: drop the result"
+
+
+class UnknownVersion(StorageError):
+    """The user has no such version, or never had it as the current one, so it can not be served."""
+
+    def __init__(self, user: str, version: int) -> None:
+        super().__init__(user, version)
+        self.user, self.version = user, version
+
+    def __str__(self) -> str:
+        return f"user {self.user} has no retired version {self.version}: list the versions and name a retired one"
+
+
+class CurrentVersionKept(StorageError):
+    """A version that is being served can not be deleted."""
+
+    def __init__(self, user: str, version: int) -> None:
+        super().__init__(user, version)
+        self.user, self.version = user, version
+
+    def __str__(self) -> str:
+        return f"version {self.version} of user {self.user} is current: roll back or forget the user first"
+
+
+class UnknownBasis(StorageError):
+    def __init__(self, basis: str) -> None:
+        super().__init__(basis)
+        self.basis = basis
+
+    def __str__(self) -> str:
+        return f"this tenant has no ready basis {self.basis!r}: train one first"
+
+
+class Unreadable(StorageError):
+    """Sealed bytes do not open in this place. Which check failed is deliberately not said."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"{self.what} can not be read: altered, moved, or sealed under another key; restore it or make it anew"
+
+
+class KeyRingMissing(StorageError):
+    def __init__(self, path: str, missing: str) -> None:
+        super().__init__(path, missing)
+        self.path, self.missing = path, missing
+
+    def __str__(self) -> str:
+        return f"{self.path} has no {self.missing}: restore the key ring that belongs to this database"
+
+
+class KeyRingExists(StorageError):
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path} already holds a key ring: open it, or name an empty directory"
+
+
+class WrongKeyRing(StorageError):
+    """The database was made with other keys, or with newer ones."""
+
+    def __init__(self, keys: str, database: str) -> None:
+        super().__init__(keys, database)
+        self.keys, self.database = keys, database
+
+    def __str__(self) -> str:
+        return f"key ring {self.keys} does not open {self.database}: restore the one that belongs to it"
+
+
+class KeyFilePermissions(StorageError):
+    """A key could be read, or have been placed, by somebody else."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path, self.problem = path, problem
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} {self.problem}: key files must be regular, owned by the daemon's user, "
+            "mode 0600, in a directory of mode 0700"
+        )
+
+
+class KeysBesideData(StorageError):
+    """Keys and data in one tree would be copied into the same backup, where forgetting ends."""
+
+    def __init__(self, keys: str, data: str) -> None:
+        super().__init__(keys, data)
+        self.keys, self.data = keys, data
+
+    def __str__(self) -> str:
+        return f"key ring {self.keys} and data {self.data} share a directory tree: keep them in separate ones"

@@ -1,0 +1,106 @@
+"""Leases: how queued rows are claimed, held and settled, the same for runs and bases.
+
+Theory. `claimable_at` is when a row may next be claimed: its `run_at` while queued, the end of its lease while running.
+A claim raises `epoch`, and every later write of the claimant names (id, epoch), so whoever lost the claim writes
+nothing. There is no reaper that could itself get stuck: an expired lease is taken by the next claim.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+
+from sqlalchemy import Row, Table, and_, case, or_, select, update
+
+from storage.errors import StaleEpoch
+from storage.records import BasisState, RunState, sources
+from storage.tables import OPEN, bases, runs
+from storage.transaction import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """A table whose rows are claimed, with its states."""
+
+    table: Table
+    what: str
+    queued: Enum
+    running: Enum
+
+
+RUNS = Leased(runs, "run", RunState.QUEUED, RunState.RUNNING)
+BASES = Leased(bases, "basis", BasisState.QUEUED, BasisState.RUNNING)
+
+
+def claim(tx: Transaction, leased: Leased, owner: str, limit: int, lease_s: float) -> list[Row[tuple[object, ...]]]:
+    """Claim what is queued and due, or was claimed and expired. Expired leases count as crashes."""
+    table = leased.table
+    free = (
+        select(table.c.id)
+        .where(OPEN, table.c.claimable_at <= tx.now)
+        .order_by(table.c.claimable_at, table.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    claimed = (
+        update(table)
+        .where(table.c.id.in_(free), table.c.state.in_(sources(leased.running)))
+        .values(
+            state=leased.running,
+            epoch=table.c.epoch + 1,
+            attempts=table.c.attempts + 1,
+            crashes=table.c.crashes + case((table.c.state == leased.running, 1), else_=0),
+            owner=owner,
+            claimable_at=tx.now + timedelta(seconds=lease_s),
+        )
+        .returning(table)
+    )
+    return sorted(tx.connection.execute(claimed).all(), key=lambda row: (row.run_at, row.id))
+
+
+def extend(tx: Transaction, leased: Leased, pairs: Sequence[tuple[int, int]], lease_s: float) -> set[int]:
+    """Move the end of these (id, epoch) leases; returns the ids that are still held."""
+    if not pairs:
+        return set()
+    table = leased.table
+    held = or_(*(and_(table.c.id == number, table.c.epoch == epoch) for number, epoch in pairs))
+    statement = (
+        update(table)
+        .where(held, table.c.state == leased.running)
+        .values(claimable_at=tx.now + timedelta(seconds=lease_s))
+        .returning(table.c.id)
+    )
+    return set(tx.connection.execute(statement).scalars())
+
+
+def settle(
+    tx: Transaction, leased: Leased, claimed: tuple[int, int], target: Enum, values: Mapping[str, object]
+) -> Row[tuple[object, ...]]:
+    """Move the row claimed as (id, epoch) to `target`. Raises StaleEpoch when it is not held any more."""
+    number, epoch = claimed
+    table = leased.table
+    statement = (
+        update(table)
+        .where(table.c.id == number, table.c.epoch == epoch, table.c.state == leased.running)
+        .where(table.c.state.in_(sources(target)))
+        .values(state=target, **values)
+        .returning(table)
+    )
+    row = tx.connection.execute(statement).one_or_none()
+    if row is None:
+        raise StaleEpoch(leased.what, number, epoch)
+    return row
+
+
+def requeue(
+    tx: Transaction, leased: Leased, claimed: tuple[int, int], at: datetime, error_code: str | None
+) -> Row[tuple[object, ...]]:
+    """Give the claim back, to be claimed again from `at` on. The epoch stays, the lease is gone."""
+    values = {"run_at": at, "claimable_at": at, "owner": None, "error_code": error_code}
+    return settle(tx, leased, claimed, leased.queued, values)
+
+
+def lease_until(row: Row[tuple[object, ...]]) -> datetime | None:
+    """When the claim of this row runs out; None if it is not claimed."""
+    held: datetime | None = row.claimable_at if row.state in {RunState.RUNNING, BasisState.RUNNING} else None
+    return held

@@ -1,0 +1,142 @@
+"""The reading half of the Store: every method is one snapshot, and none waits for a writer."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from storage import audit, bases, events, health, runs, schema, tenants, users, versions
+from storage.blobs import Blobs
+from storage.database import Database
+from storage.datakeys import DataKeys
+from storage.records import (
+    ActivityRow,
+    AdapterVersion,
+    AuditReport,
+    BasisRecord,
+    Caller,
+    Event,
+    Health,
+    Run,
+    RunState,
+    StoredAdapter,
+    Tenant,
+    User,
+)
+
+
+class Readings:
+    """What can be asked of an open store. Thread-safe."""
+
+    def __init__(self, database: Database, keys: DataKeys, blobs: Blobs) -> None:
+        self._database = database
+        self._keys = keys
+        self._blobs = blobs
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with self._database.read() as connection:
+            yield connection
+
+    def tenants(self) -> list[Tenant]:
+        with self._read() as connection:
+            return tenants.listed(connection)
+
+    def caller(self, token: str, now: datetime) -> Caller | None:  # noqa: ARG002
+        """Who bears this token. `now` is for tokens that will expire."""
+        with self._read() as connection:
+            return tenants.caller(connection, token)
+
+    def user(self, tenant: str, external_id: str) -> User | None:
+        """The user of this external id; the forgotten one while only a tombstone is left."""
+        with self._read() as connection:
+            return users.find(connection, self._keys, tenant, external_id)
+
+    def user_by_id(self, user: str) -> User | None:
+        with self._read() as connection:
+            return users.get(connection, user)
+
+    def users(self, tenant: str, limit: int = 100, after: str = "") -> list[User]:
+        """By internal id, from the one behind `after`."""
+        with self._read() as connection:
+            return users.listed(connection, tenant, limit, after)
+
+    def external_id(self, user: str) -> str:
+        """The host's id of an active user: only for the host itself. Raises UnknownUser."""
+        with self._read() as connection:
+            return users.external_id(connection, self._keys, user)
+
+    def events(self, user: str) -> list[Event]:
+        """Everything still kept of the user, oldest first."""
+        with self._read() as connection:
+            return events.read(connection, self._keys, user)
+
+    def activity(self, user: str, now: datetime) -> ActivityRow | None:
+        with self._read() as connection:
+            return users.activity(connection, user, now)
+
+    def due_users(self, now: datetime, limit: int, min_fresh: int = 1) -> list[str]:
+        """Active, consenting users with `min_fresh` fresh examples, no open run, and not postponed past `now`."""
+        with self._read() as connection:
+            return users.due(connection, now, limit, min_fresh)
+
+    def population(self, tenant: str, limit: int) -> list[str]:
+        """Consenting users with examples, those with the most first."""
+        with self._read() as connection:
+            return users.teaching(connection, tenant, limit)
+
+    def run(self, run: int) -> Run | None:
+        with self._read() as connection:
+            return runs.get(connection, run)
+
+    def runs(self, tenant: str | None = None, state: RunState | None = None, limit: int = 100) -> list[Run]:
+        """Newest first."""
+        with self._read() as connection:
+            return runs.listed(connection, tenant, state, limit)
+
+    def current_version(self, user: str) -> AdapterVersion | None:
+        """What the user is served, without unsealing it; None for the generic model."""
+        with self._read() as connection:
+            return versions.current(connection, user)
+
+    def current_adapter(self, user: str) -> StoredAdapter | None:
+        with self._read() as connection:
+            return versions.current_adapter(connection, self._keys, user)
+
+    def adapter(self, user: str, version: int) -> StoredAdapter | None:
+        with self._read() as connection:
+            return versions.adapter(connection, self._keys, user, version)
+
+    def versions(self, user: str) -> list[AdapterVersion]:
+        """Oldest first."""
+        with self._read() as connection:
+            return versions.listed(connection, user)
+
+    def basis(self, basis: int) -> BasisRecord | None:
+        with self._read() as connection:
+            return bases.get(connection, basis)
+
+    def current_basis(self, tenant: str) -> BasisRecord | None:
+        """The tenant's newest READY Basis."""
+        with self._read() as connection:
+            return bases.current(connection, tenant)
+
+    def bases(self, tenant: str) -> list[BasisRecord]:
+        """Newest first."""
+        with self._read() as connection:
+            return bases.listed(connection, tenant)
+
+    def basis_content(self, fingerprint: str, tenant: str) -> bytes:
+        """Raises UnknownBasis, or Unreadable when the blob is gone or altered."""
+        with self._read() as connection:
+            blob, key, context = bases.located(connection, self._keys, fingerprint, tenant)
+        return bases.opened(key, context, self._blobs.read(blob), fingerprint)
+
+    def verify_audit(self) -> AuditReport:
+        with self._read() as connection:
+            return audit.verify(connection, self._keys.ring.audit_key())
+
+    def health(self, now: datetime) -> Health:  # noqa: ARG002
+        with self._read() as connection:
+            return health.read(connection, self._database.size_bytes(), schema.revision(connection))

@@ -1,0 +1,295 @@
+"""The values that go into and come out of the Store, and the states their rows may move through."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from types import MappingProxyType
+
+from storage.errors import BadRecord
+
+
+class EventKind(Enum):
+    EXAMPLE = "example"
+    CORRECTION = "correction"
+    CONSENT = "consent"
+
+
+class UserState(Enum):
+    ACTIVE = "active"
+    FORGOTTEN = "forgotten"
+
+
+class RunState(Enum):
+    """Of a TrainingRun, and of the making of a Basis up to READY."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class VersionState(Enum):
+    CANDIDATE = "candidate"
+    CURRENT = "current"
+    RETIRED = "retired"
+    REJECTED = "rejected"
+
+
+class BasisState(Enum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    READY = "ready"
+    FAILED = "failed"
+
+
+# The one table of transitions: from each state, the states a row may move to. Every UPDATE of a state names
+# the states it may come from by `sources`, so a write that this table does not allow touches no row.
+# RUNNING -> RUNNING is a new claim of an expired lease; the epoch tells the two apart.
+TRANSITIONS: Mapping[Enum, frozenset[Enum]] = MappingProxyType(
+    {
+        UserState.ACTIVE: frozenset({UserState.FORGOTTEN}),
+        UserState.FORGOTTEN: frozenset(),
+        RunState.QUEUED: frozenset({RunState.RUNNING, RunState.CANCELLED}),
+        RunState.RUNNING: frozenset(
+            {RunState.RUNNING, RunState.QUEUED, RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED}
+        ),
+        RunState.SUCCEEDED: frozenset(),
+        RunState.FAILED: frozenset(),
+        RunState.CANCELLED: frozenset(),
+        VersionState.CANDIDATE: frozenset({VersionState.CURRENT, VersionState.REJECTED}),
+        VersionState.CURRENT: frozenset({VersionState.RETIRED}),
+        VersionState.RETIRED: frozenset({VersionState.CURRENT}),
+        VersionState.REJECTED: frozenset(),
+        BasisState.QUEUED: frozenset({BasisState.RUNNING}),
+        BasisState.RUNNING: frozenset({BasisState.RUNNING, BasisState.QUEUED, BasisState.READY, BasisState.FAILED}),
+        BasisState.READY: frozenset(),
+        BasisState.FAILED: frozenset(),
+    }
+)
+
+
+def sources(target: Enum) -> tuple[Enum, ...]:
+    """The states from which a row may move to `target`."""
+    return tuple(state for state, targets in TRANSITIONS.items() if target in targets)
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    id: str
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    id: str
+    tenant: str
+    name: str
+    scopes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """One fact as a host sent it. `source`, `id` and `user` are the host's words and are never stored readable."""
+
+    source: str = field(repr=False)
+    id: str = field(repr=False)
+    user: str = field(repr=False)
+    kind: EventKind
+    content: bytes = field(repr=False)
+    time: datetime | None = None
+    consent: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name, text in (("source", self.source), ("id", self.id), ("user", self.user)):
+            if not 0 < len(text) <= 4096:
+                raise BadRecord(name, "1 to 4096 characters")
+        if self.time is not None and self.time.tzinfo is None:
+            raise BadRecord("time", "an aware datetime")
+        if (self.kind is EventKind.CONSENT) != (self.consent is not None):
+            raise BadRecord("consent", "given for a CONSENT event, and for no other")
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The event is durable. `duplicate` when it already was."""
+
+    seq: int
+    user: str
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    seq: int
+    user: str
+    kind: EventKind
+    time: datetime | None
+    received_at: datetime
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    id: str
+    tenant: str
+    state: UserState
+    consented: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityRow:
+    """What a trigger asks about a user. `fresh` counts examples after the last run's watermark, `runs_today` by UTC."""
+
+    consented: bool
+    fresh: int
+    total: int
+    has_open_run: bool
+    last_run_at: datetime | None
+    last_event_at: datetime | None
+    runs_today: int
+    forgotten: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """`crashes` counts leases that ran out; `attempts` counts claims."""
+
+    id: int
+    tenant: str
+    user: str
+    basis: str
+    reason: str
+    state: RunState
+    epoch: int
+    attempts: int
+    crashes: int
+    run_at: datetime
+    lease_until: datetime | None
+    owner: str | None
+    error_code: str | None
+    error_reason: str | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """What a run made and how it was judged. `watermark_seq` is the last event that it looked at."""
+
+    adapter: bytes = field(repr=False)
+    promoted: bool
+    code: str
+    reason: str
+    scores: str
+    base: str
+    basis: str
+    watermark_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterVersion:
+    """`size_bytes` and `digest` (SHA-256, hex) are of the sealed bytes, so neither is a fingerprint of the content."""
+
+    user: str
+    version: int
+    run: int
+    epoch: int
+    state: VersionState
+    code: str
+    reason: str
+    scores: str
+    size_bytes: int
+    digest: str
+    base: str
+    basis: str
+    watermark_seq: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAdapter:
+    version: AdapterVersion
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BasisRecord:
+    """`fingerprint`, `base`, `report` and `size_bytes` are known once READY."""
+
+    id: int
+    tenant: str
+    name: str
+    labels_hint: str
+    state: BasisState
+    epoch: int
+    attempts: int
+    crashes: int
+    run_at: datetime
+    lease_until: datetime | None
+    owner: str | None
+    error_code: str | None
+    fingerprint: str | None
+    base: str | None
+    report: str | None
+    size_bytes: int | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of forgetting. `at` is None while it is still to be done."""
+
+    name: str
+    at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was destroyed. Complete when every stage has its time."""
+
+    user: str
+    stages: tuple[Stage, ...]
+    runs: int
+    events: int
+    versions: int
+
+    @property
+    def complete(self) -> bool:
+        return all(stage.at is not None for stage in self.stages)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """`broken_at` is the first sequence number that does not fit the chain."""
+
+    entries: int
+    ok: bool
+    broken_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """`destroyed` are the old epochs whose keys no longer exist; `pending` those that must wait for a reader."""
+
+    rewrapped: int
+    epoch: int
+    destroyed: tuple[int, ...]
+    pending: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Figures for metrics. `queue_depth` counts queued runs, `oldest_pending_event_at` is over consenting users."""
+
+    queue_depth: int
+    running: int
+    oldest_pending_event_at: datetime | None
+    current_adapters: int
+    users: int
+    database_bytes: int
+    schema_revision: str

@@ -1,0 +1,152 @@
+"""Users: found by an HMAC of the host's id, which itself is only kept sealed; and what policies ask about them."""
+
+import uuid
+from datetime import datetime
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from storage import tenants
+from storage.datakeys import DataKey, DataKeys
+from storage.errors import UnknownUser
+from storage.records import ActivityRow, EventKind, User, UserState
+from storage.sealing import Context, Kind, seal_body, unseal_body
+from storage.tables import DUE, START, TEACHING, events, runs, tombstones, users
+from storage.transaction import Transaction
+
+TEACHES = (EventKind.EXAMPLE, EventKind.CORRECTION)
+
+
+def lookup(tenant_key: DataKey, external_id: str) -> bytes:
+    return tenant_key.digest16(b"lookup/1", external_id.encode("utf-8", "surrogatepass"))
+
+
+def create(tx: Transaction, tenant_key: DataKey, external_id: str, consented: bool) -> str:
+    """A new user with a new data key; returns the internal id."""
+    user = uuid.uuid4().hex
+    key = tx.keys.create(tx.connection, tenant_key.tenant, user)
+    tx.connection.execute(
+        insert(users).values(
+            id=user,
+            tenant=tenant_key.tenant,
+            lookup=lookup(tenant_key, external_id),
+            external_id_sealed=seal_body(key.secret, _context(key), external_id.encode("utf-8", "surrogatepass")),
+            state=UserState.ACTIVE,
+            consented=consented,
+            consent_at=START,  # so that the first consent event wins over the default, whenever it was given
+            fresh=0,
+            total=0,
+            watermark=0,
+            not_before=START,
+            current_version=0,
+            last_version=0,
+            created_at=tx.now,
+        )
+    )
+    return user
+
+
+def find(connection: Connection, keys: DataKeys, tenant: str, external_id: str) -> User | None:
+    """The user of this external id; the forgotten one while only a tombstone is left."""
+    digest = lookup(tenants.key_of(connection, keys, tenant), external_id)
+    row = connection.execute(select(users).where(users.c.tenant == tenant, users.c.lookup == digest)).one_or_none()
+    if row is not None:
+        return _user(row)
+    forgotten = select(tombstones.c.user).where(tombstones.c.tenant == tenant, tombstones.c.lookup == digest)
+    row = connection.execute(select(users).where(users.c.id.in_(forgotten))).one_or_none()
+    return None if row is None else _user(row)
+
+
+def get(connection: Connection, user: str) -> User | None:
+    row = connection.execute(select(users).where(users.c.id == user)).one_or_none()
+    return None if row is None else _user(row)
+
+
+def active(connection: Connection, user: str) -> Row[tuple[object, ...]]:
+    """The row of an active user, locked where the database can. Raises UnknownUser."""
+    row = connection.execute(select(users).where(users.c.id == user).with_for_update()).one_or_none()
+    if row is None or row.state is not UserState.ACTIVE:
+        raise UnknownUser(user)
+    return row
+
+
+def external_id(connection: Connection, keys: DataKeys, user: str) -> str:
+    """The host's id, unsealed. Raises UnknownUser or Unreadable."""
+    row = active(connection, user)
+    key = keys.get(connection, user)
+    return unseal_body(key.secret, _context(key), row.external_id_sealed).decode("utf-8", "surrogatepass")
+
+
+def listed(connection: Connection, tenant: str, limit: int, after: str) -> list[User]:
+    """By internal id, from the one behind `after`."""
+    query = select(users).where(users.c.tenant == tenant, users.c.id > after).order_by(users.c.id).limit(limit)
+    return [_user(row) for row in connection.execute(query)]
+
+
+def activity(connection: Connection, user: str, now: datetime) -> ActivityRow | None:
+    row = connection.execute(select(users).where(users.c.id == user)).one_or_none()
+    if row is None:
+        return None
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) - (now.utcoffset() or START - START)
+    today = select(func.count()).select_from(runs).where(runs.c.user == user, runs.c.created_at >= midnight)
+    return ActivityRow(
+        consented=row.consented,
+        fresh=row.fresh,
+        total=row.total,
+        has_open_run=row.open_run is not None,
+        last_run_at=row.last_run_at,
+        last_event_at=row.last_event_at,
+        runs_today=connection.execute(today).scalar_one(),
+        forgotten=row.state is UserState.FORGOTTEN,
+    )
+
+
+def due(connection: Connection, now: datetime, limit: int, min_fresh: int) -> list[str]:
+    """Who may be worth a run, longest put off or waiting first. Reads only entries of the index of due users."""
+    query = (
+        select(users.c.id)
+        .where(DUE, users.c.fresh >= min_fresh, users.c.not_before <= now)
+        .order_by(users.c.not_before, users.c.fresh_since, users.c.id)
+        .limit(limit)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def postpone(tx: Transaction, user: str, until: datetime) -> None:
+    """Keep the user out of `due` until then, so that users who must wait do not hide the ones behind them."""
+    tx.connection.execute(update(users).where(users.c.id == user).values(not_before=until))
+
+
+def teaching(connection: Connection, tenant: str, limit: int) -> list[str]:
+    """Consenting users with examples, those with the most first."""
+    query = (
+        select(users.c.id)
+        .where(TEACHING, users.c.tenant == tenant)
+        .order_by(users.c.total.desc(), users.c.id)
+        .limit(limit)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def recount(connection: Connection, user: str, watermark: int) -> None:
+    """Set the watermark, and count again what there is to learn from, in all and past it."""
+    mine = (events.c.user == user) & events.c.kind.in_(TEACHES)
+    fresh = mine & (events.c.seq > watermark)
+    connection.execute(
+        update(users)
+        .where(users.c.id == user)
+        .values(
+            watermark=watermark,
+            total=select(func.count()).select_from(events).where(mine).scalar_subquery(),
+            fresh=select(func.count()).select_from(events).where(fresh).scalar_subquery(),
+            fresh_since=select(func.min(events.c.received_at)).where(fresh).scalar_subquery(),
+        )
+    )
+
+
+def _user(row: Row[tuple[object, ...]]) -> User:
+    return User(row.id, row.tenant, row.state, row.consented, row.created_at)
+
+
+def _context(key: DataKey) -> Context:
+    owner = bytes.fromhex(key.owner)
+    return Context(Kind.EXTERNAL_ID, bytes.fromhex(key.tenant), owner, key.key_id, key.generation, object_id=owner)

@@ -1,0 +1,167 @@
+"""Adapter versions: immutable once written; promotion and rollback move one pointer and nothing else."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from storage import runs, users
+from storage.datakeys import DataKey, DataKeys
+from storage.errors import CurrentVersionKept, StaleEpoch, UnknownVersion, Unreadable
+from storage.records import AdapterVersion, FinishedRun, RunState, StoredAdapter, VersionState, sources
+from storage.sealing import Context, Kind, digest32, seal, unseal
+from storage.tables import users as user_table
+from storage.tables import versions as table
+from storage.transaction import Transaction
+
+GENERIC = 0  # the pointer's value while the user is served the generic model
+META = [column for column in table.c if column.name not in {"adapter_sealed", "tenant"}]
+
+
+def finish(tx: Transaction, claimed: tuple[int, int], outcome: FinishedRun) -> AdapterVersion:
+    """Settle the run, write its version, and promote it if it won. Raises StaleEpoch, writing nothing."""
+    run = runs.settle(tx, claimed, RunState.SUCCEEDED, None, None)
+    row = users.active(tx.connection, run.user)
+    key = tx.keys.get(tx.connection, run.user)
+    if outcome.promoted:
+        _point(tx, run.user, row.current_version, row.last_version + 1)
+    draft = AdapterVersion(
+        user=run.user,
+        version=row.last_version + 1,
+        run=run.id,
+        epoch=run.epoch,
+        state=VersionState.CURRENT if outcome.promoted else VersionState.REJECTED,
+        code=outcome.code,
+        reason=outcome.reason,
+        scores=outcome.scores,
+        size_bytes=0,
+        digest="",
+        base=outcome.base,
+        basis=outcome.basis,
+        watermark_seq=outcome.watermark_seq,
+        created_at=tx.now,
+    )
+    sealed = seal(key.secret, _context(key, draft), outcome.adapter)
+    made = replace(draft, size_bytes=len(sealed), digest=hashlib.sha256(sealed).hexdigest())
+    values = {column.name: getattr(made, column.name) for column in META}
+    tx.connection.execute(insert(table).values(tenant=run.tenant, adapter_sealed=sealed, **values))
+    tx.connection.execute(update(user_table).where(user_table.c.id == run.user).values(last_version=made.version))
+    users.recount(tx.connection, run.user, max(row.watermark, outcome.watermark_seq))
+    verb = "promote" if outcome.promoted else "reject"
+    tx.audit(run.tenant, run.owner or "store", f"version.{verb}", run.user, f"version {made.version} {outcome.code}")
+    return made
+
+
+def rollback(tx: Transaction, user: str, to: int | None, actor: str) -> AdapterVersion | None:
+    """Point at version `to`, which was current once; 0 is the generic model; None the newest retired before this one.
+
+    Returns what is served now; None for the generic model. Raises UnknownUser or UnknownVersion.
+    """
+    row = users.active(tx.connection, user)
+    target = _previous(tx.connection, user, row.current_version) if to is None else to
+    if target == row.current_version:
+        return current(tx.connection, user)
+    if target != GENERIC:
+        kept = select(table.c.version).where(
+            table.c.user == user, table.c.version == target, table.c.state == VersionState.RETIRED
+        )
+        if tx.connection.execute(kept).one_or_none() is None:
+            raise UnknownVersion(user, target)
+    _point(tx, user, row.current_version, target)
+    if target != GENERIC:
+        restored = (table.c.user == user) & (table.c.version == target)
+        tx.connection.execute(
+            update(table)
+            .where(restored, table.c.state.in_(sources(VersionState.CURRENT)))
+            .values(state=VersionState.CURRENT)
+        )
+    tx.audit(row.tenant, actor, "version.rollback", user, f"from {row.current_version} to {target}")
+    return current(tx.connection, user)
+
+
+def current(connection: Connection, user: str) -> AdapterVersion | None:
+    query = select(*META).where(table.c.user == user, table.c.state == VersionState.CURRENT)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _version(row)
+
+
+def current_adapter(connection: Connection, keys: DataKeys, user: str) -> StoredAdapter | None:
+    query = select(table).where(table.c.user == user, table.c.state == VersionState.CURRENT)
+    return _adapter(connection, keys, connection.execute(query).one_or_none())
+
+
+def adapter(connection: Connection, keys: DataKeys, user: str, version: int) -> StoredAdapter | None:
+    query = select(table).where(table.c.user == user, table.c.version == version)
+    return _adapter(connection, keys, connection.execute(query).one_or_none())
+
+
+def listed(connection: Connection, user: str) -> list[AdapterVersion]:
+    """Oldest first."""
+    rows = connection.execute(select(*META).where(table.c.user == user).order_by(table.c.version))
+    return [_version(row) for row in rows]
+
+
+def delete_some(tx: Transaction, user: str, numbers: Sequence[int]) -> int:
+    """Delete these versions; returns how many there were. Raises CurrentVersionKept, deleting none."""
+    row = users.active(tx.connection, user)
+    if row.current_version in numbers:
+        raise CurrentVersionKept(user, row.current_version)
+    gone = tx.connection.execute(delete(table).where(table.c.user == user, table.c.version.in_(numbers))).rowcount
+    if gone:
+        tx.audit(row.tenant, "store", "versions.delete", user, f"{gone} deleted")
+    return gone
+
+
+def _point(tx: Transaction, user: str, before: int, after: int) -> None:
+    """Retire what is current and move the pointer, which must still be at `before`."""
+    tx.connection.execute(
+        update(table)
+        .where(table.c.user == user, table.c.state.in_(sources(VersionState.RETIRED)))
+        .values(state=VersionState.RETIRED)
+    )
+    moved = tx.connection.execute(
+        update(user_table)
+        .where(user_table.c.id == user, user_table.c.current_version == before)
+        .values(current_version=after)
+    )
+    if moved.rowcount != 1:
+        raise StaleEpoch("pointer", before, after)
+
+
+def _previous(connection: Connection, user: str, version: int) -> int:
+    query = select(table.c.version).where(
+        table.c.user == user, table.c.version < version, table.c.state == VersionState.RETIRED
+    )
+    return connection.execute(query.order_by(table.c.version.desc()).limit(1)).scalar_one_or_none() or GENERIC
+
+
+def _adapter(connection: Connection, keys: DataKeys, row: Row[tuple[object, ...]] | None) -> StoredAdapter | None:
+    if row is None:
+        return None
+    key = keys.get(connection, row.user)
+    version = _version(row)
+    try:
+        return StoredAdapter(version, unseal(key.secret, _context(key, version), row.adapter_sealed))
+    except Unreadable:
+        raise Unreadable(f"version {row.version} of user {row.user}") from None
+
+
+def _version(row: Row[tuple[object, ...]]) -> AdapterVersion:
+    return AdapterVersion(**{column.name: getattr(row, column.name) for column in META})
+
+
+def _context(key: DataKey, version: AdapterVersion) -> Context:
+    return Context(
+        Kind.ADAPTER,
+        bytes.fromhex(key.tenant),
+        bytes.fromhex(key.owner),
+        key.key_id,
+        key.generation,
+        version=version.version,
+        run=version.run,
+        epoch=version.epoch,
+        base=digest32(version.base),
+        basis=digest32(version.basis),
+        watermark=version.watermark_seq,
+    )

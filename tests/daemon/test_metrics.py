@@ -1,0 +1,97 @@
+"""/metrics: named as Prometheus wants it, zero before anything happens, and nobody in it."""
+
+import re
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from daemon.metrics import EVENT_OUTCOMES, EVENT_TYPES, Metrics
+
+UNITS = ("seconds", "bytes", "nats", "total", "info", "users", "depth", "adapters", "progress", "up")
+ABBREVIATED = re.compile(r"_(ms|sec|secs|mb|kb|pct|min|hrs?)(_|$)")
+REQUIRED = (
+    "plora_events_received_total",
+    "plora_oldest_pending_event_timestamp_seconds",
+    "plora_queue_depth",
+    "plora_runs_total",
+    "plora_fit_duration_seconds",
+    "plora_cohort_users",
+    "plora_gain_over_generic_nats",
+    "plora_versions_total",
+    "plora_seal_total",
+    "plora_unseal_total",
+    "plora_fence_rejections_total",
+    "plora_last_success_timestamp_seconds",
+    "plora_event_to_adapter_seconds",
+    "plora_http_requests_total",
+    "plora_http_request_duration_seconds",
+    "plora_trainer_restarts_total",
+    "plora_trainer_up",
+    "plora_predictions_total",
+    "plora_schema_revision_info",
+    "plora_build_info",
+)
+
+
+def families(page: str) -> dict[str, object]:
+    return {family.name: family for family in text_string_to_metric_families(page)}
+
+
+@pytest.fixture
+def page(world) -> str:
+    response = world.client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain")
+    return response.text
+
+
+def test_every_metric_is_named_and_described_as_prometheus_wants_it(page: str):
+    for name, family in families(page).items():
+        assert re.fullmatch(r"plora_[a-z][a-z0-9_]*", name)
+        assert family.documentation.endswith(".") or ";" in family.documentation
+        assert not ABBREVIATED.search(name)
+        assert "_total" not in name.removesuffix("_total")
+        assert name.rsplit("_", 1)[-1] in UNITS or family.type in {"counter", "info"}, name
+    text = page.splitlines()
+    assert all(line.split()[2].endswith("_total") for line in text if line.startswith("# TYPE") and "counter" in line)
+    assert not any("_created" in line for line in text)
+
+
+def test_what_operators_need_is_there_before_anything_happened(page: str):
+    for name in REQUIRED:
+        assert f"# TYPE {name} " in page, name
+    for outcome in EVENT_OUTCOMES:
+        for kind in EVENT_TYPES:
+            assert f'plora_events_received_total{{outcome="{outcome}",type="{kind}"}} 0.0' in page
+
+
+def test_what_happens_is_counted_and_nobody_is_named(world, event):
+    world.post(event(1, user="zanzibar-canary"))
+    world.post(event(1, user="zanzibar-canary"))
+    world.post(event(1, user="zanzibar-canary", type="unknown"))
+    world.client.get("/v1/users/zanzibar-canary", headers=world.token())
+    world.client.get("/zanzibar-canary")
+    world.client.request("ZANZIBAR-CANARY", "/livez")
+    page = world.client.get("/metrics").text
+    assert 'plora_events_received_total{outcome="stored",type="example"} 1.0' in page
+    assert 'plora_events_received_total{outcome="duplicate",type="example"} 1.0' in page
+    assert 'plora_events_received_total{outcome="rejected",type="unknown"} 1.0' in page
+    assert 'plora_http_requests_total{method="GET",route="/v1/users/{user}",status="200"} 1.0' in page
+    assert 'plora_http_requests_total{method="POST",route="/v1/events",status="202"} 2.0' in page
+    assert 'route="unmatched",status="404"' in page
+    assert 'plora_seal_total{kind="event",outcome="ok"} 1.0' in page
+    assert "plora_users 1.0" in page
+    assert re.search(r"plora_oldest_pending_event_timestamp_seconds [1-9]", page)
+    assert "canary" not in page.lower()
+    assert world.internal_id("zanzibar-canary") not in page
+
+
+def test_two_daemons_in_one_process_count_apart():
+    one, two = Metrics(), Metrics()
+    one.ticks.inc()
+    assert b"plora_ticks_total 1.0" in one.expose()
+    assert b"plora_ticks_total 0.0" in two.expose()
+
+
+def test_every_label_has_few_values(page: str):
+    for name, family in families(page).items():
+        assert len(family.samples) < 100, name

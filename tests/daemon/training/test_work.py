@@ -1,0 +1,160 @@
+"""What a Trainer does with sealed bytes, and what it refuses."""
+
+import pickle
+
+import pytest
+
+import plora
+from daemon.messages import (
+    BasisMissing,
+    BasisRequest,
+    FitAnswer,
+    FitRequest,
+    Member,
+    MemberFailed,
+    MemberFitted,
+    PredictAnswer,
+    PredictRequest,
+    Row,
+    WorkFailed,
+    decode_answer,
+    encode_request,
+)
+from daemon.transport import Body, Purpose, head_of, seal_request, unseal_answer
+from daemon.work import Models, fit_cohort, predict, train_basis, work
+from storage import Unreadable
+
+KEY = bytes(range(32))
+CANARY = "canary"
+
+
+def member(training_taste, user: int, run: int | None = None, **more: object) -> Member:
+    pairs = tuple(training_taste(user, 16, seed=2))
+    return Member(user if run is None else run, 1, pairs[:11], pairs[11:], **more)
+
+
+def ask(models: Models, purpose: Purpose, request, attachment: bytes = b"", key: bytes = KEY):
+    head = head_of(purpose)
+    sealed = work(models, key, seal_request(KEY, head, Body(encode_request(request), attachment)))
+    body = unseal_answer(KEY, head, sealed)
+    return decode_answer(body.document, body.attachment)
+
+
+@pytest.fixture
+def fresh(models: Models) -> Models:
+    """A replica that holds no Basis yet."""
+    return Models(models.base, keep=2)
+
+
+def test_a_replica_without_the_basis_asks_for_it_once(fresh, basis, taste):
+    request = FitRequest(basis.fingerprint, (member(taste, 0),))
+    assert ask(fresh, Purpose.FIT, request) == BasisMissing(basis.fingerprint)
+    assert isinstance(ask(fresh, Purpose.FIT, request, basis.content), FitAnswer)
+    assert isinstance(ask(fresh, Purpose.FIT, request), FitAnswer)
+
+
+def test_a_replica_keeps_only_the_bases_used_last(fresh, basis, taste):
+    small = [
+        train_basis(
+            fresh, BasisRequest("0", 1, tuple(tuple(taste(user, 8)) for user in range(2)), 4, epochs=1, rank=rank)
+        )
+        for rank in (1, 2, 3)
+    ]
+    held = [fresh.basis(made.fingerprint) is not None for made in small]
+    assert held == [False, True, True]
+
+
+def test_a_cohort_is_fitted_and_scored_member_by_member(models, basis, taste):
+    answer = fit_cohort(
+        models, FitRequest(basis.fingerprint, tuple(member(taste, user, 10 + user) for user in range(4)))
+    )
+    assert [outcome.run for outcome in answer.outcomes] == [10, 11, 12, 13]
+    for outcome in answer.outcomes:
+        assert isinstance(outcome, MemberFitted)
+        assert outcome.evidence.personal_nll < outcome.evidence.generic_nll
+        assert plora.loads_adapter(outcome.adapter).basis == basis.fingerprint
+        assert len(outcome.adapter) <= 1900
+
+
+def test_a_member_gets_the_same_alone_and_among_others(models, basis, taste):
+    members = tuple(member(taste, user) for user in range(4))
+    together = fit_cohort(models, FitRequest(basis.fingerprint, members)).outcomes[2]
+    alone = fit_cohort(models, FitRequest(basis.fingerprint, members[2:3])).outcomes[0]
+    assert together == alone
+
+
+def test_a_failing_member_leaves_the_others_alone(models, basis, taste):
+    bad = Member(7, 1, (("the red shoe", "never heard"),), (("the blue shoe", "good"),))
+    blind = Member(8, 1, (("the red shoe", "good"),), (("the blue shoe", "never heard"),))
+    answer = fit_cohort(models, FitRequest(basis.fingerprint, (bad, member(taste, 1), blind)))
+    assert answer.outcomes[0] == MemberFailed(7, "no_examples")
+    assert isinstance(answer.outcomes[1], MemberFitted)
+    assert answer.outcomes[2] == MemberFailed(8, "nothing_held_out")
+
+
+def test_the_current_adapter_is_scored_on_the_same_examples(models, basis, taste):
+    first = fit_cohort(models, FitRequest(basis.fingerprint, (member(taste, 1),))).outcomes[0]
+    again = fit_cohort(models, FitRequest(basis.fingerprint, (member(taste, 1, current=first.adapter),))).outcomes[0]
+    assert again.current == first.evidence == again.evidence
+
+
+def test_an_adapter_of_another_basis_is_not_compared(models, basis, fresh, taste):
+    population = tuple(tuple(taste(user, 8)) for user in range(4))
+    other = train_basis(models, BasisRequest("0", 1, population, epochs=1))
+    foreign = fit_cohort(models, FitRequest(other.fingerprint, (member(taste, 1),))).outcomes[0].adapter
+    answer = fit_cohort(models, FitRequest(basis.fingerprint, (member(taste, 1, current=foreign),)))
+    assert answer.outcomes[0].current is None
+
+
+def test_predictions_come_in_the_order_of_the_rows(models, basis, taste):
+    members = tuple(member(taste, user) for user in range(2))
+    red, blue = (outcome.adapter for outcome in fit_cohort(models, FitRequest(basis.fingerprint, members)).outcomes)
+    rows = tuple(Row(text, adapter) for text in ("the red bag", "a blue bag") for adapter in (red, blue, None))
+    answer = predict(models, PredictRequest(basis.fingerprint, rows))
+    assert isinstance(answer, PredictAnswer)
+    labels = [prediction.label for prediction in answer.predictions]
+    assert [labels[0], labels[1], labels[3], labels[4]] == ["good", "bad", "bad", "good"]
+    assert all(sum(each.probabilities.values()) == pytest.approx(1) for each in answer.predictions)
+
+
+def test_another_key_is_refused_without_detail(models, basis, taste):
+    request = FitRequest(basis.fingerprint, (member(taste, 0),))
+    with pytest.raises(Unreadable):
+        ask(models, Purpose.FIT, request, key=bytes(32))
+
+
+def test_a_request_under_another_purpose_is_not_done(models, basis, taste):
+    request = FitRequest(basis.fingerprint, (member(taste, 0),))
+    assert ask(models, Purpose.PREDICT, request) == WorkFailed("Unreadable")
+
+
+def test_an_error_is_answered_by_its_name_and_nothing_else(models, basis):
+    broken = PredictRequest(basis.fingerprint, (Row(CANARY, CANARY.encode()),))
+    answer = ask(models, Purpose.PREDICT, broken)
+    assert answer == WorkFailed("MalformedAdapter")
+
+
+def test_garbage_inside_a_good_seal_is_an_answer_too(models):
+    head = head_of(Purpose.FIT)
+    sealed = work(models, KEY, seal_request(KEY, head, Body(b'{"canary": 1}')))
+    body = unseal_answer(KEY, head, sealed)
+    assert decode_answer(body.document, body.attachment) == WorkFailed("ValidationError")
+
+
+def test_a_damaged_basis_is_refused(fresh, basis, taste):
+    request = FitRequest(basis.fingerprint, (member(taste, 0),))
+    assert ask(fresh, Purpose.FIT, request, basis.content[:-1]) == WorkFailed("MalformedBasis")
+
+
+def test_no_content_is_in_any_repr(taste):
+    request = FitRequest("f" * 64, (member(taste, 0, current=CANARY.encode()),))
+    assert "shoe" not in repr(request)
+    assert CANARY not in repr(request)
+    assert CANARY not in repr(Row(CANARY, CANARY.encode()))
+
+
+def test_an_answer_survives_its_bytes(models, basis, taste):
+    request = FitRequest(basis.fingerprint, (member(taste, 0), member(taste, 1)))
+    told = ask(models, Purpose.FIT, request)
+    assert told.outcomes == fit_cohort(models, request).outcomes
+    assert pickle.loads(pickle.dumps(told)) == told  # noqa: S301 - our own value
