@@ -77,6 +77,12 @@ class Predictor:
             answers.update(zip(places, answer.predictions, strict=True))
         return [_predicted(answers[at], attached[user]) for at, (user, _) in enumerate(rows)]
 
+    def forget(self, user: str) -> None:
+        """Keep nothing of a user (by internal id) whom the store has forgotten."""
+        with self._lock:
+            for key in [key for key in self._adapters if key[0] == user]:
+                del self._adapters[key]
+
     def _generic(self, tenant: str) -> _Attached:
         basis = self._store.current_basis(tenant)
         if basis is None or basis.fingerprint is None:

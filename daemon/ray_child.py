@@ -245,6 +245,7 @@ class RayChild:
             "RAY_AUTH_TOKEN": os.urandom(32).hex(),  # a Ray of our own: nobody else's token file is read or written
             "TOKENIZERS_PARALLELISM": "false",
             "OMP_NUM_THREADS": str(self._order.threads),
+            "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads that spin made fits four times slower beside any other load
         }
 
 

@@ -41,6 +41,7 @@ class Recording:
     actor: str
     labels: Callable[[], frozenset[str] | None]
     default_consent: bool
+    forgotten: Callable[[str], None]
 
     def record(self, parsed: Sequence[Parsed], now: datetime) -> list[Outcome]:
         """One Outcome for each of `parsed`, in order; what is stored is durable when this returns.
@@ -62,6 +63,7 @@ class Recording:
         if messages and messages[0].type is EventType.FORGET:
             receipt = self.store.forget(self.tenant, messages[0].user, self.actor, now)
             if receipt is not None:
+                self.forgotten(receipt.user)
                 logs.write("forgotten", {"user": receipt.user, "events": receipt.events, "caller": self.actor})
             return [FORGOTTEN]
         events = [each.to_event() for each in messages]

@@ -95,7 +95,7 @@ class Settings:
     trainer: Literal["ray", "in-process"] = "ray"
     trainer_url: str | None = None
     replicas: int = 1
-    threads: int = 1
+    threads: int = 0  # 0: the machine's cores, shared among the replicas
 
     tick_s: float = 1.0
     lease_s: float = 60.0
@@ -115,7 +115,7 @@ class Settings:
     fit: FitChoices = field(default_factory=FitChoices)
 
     def __post_init__(self) -> None:
-        for name in ("replicas", "threads", "claim_limit", "max_attempts", "max_event_bytes", "max_tokens"):
+        for name in ("replicas", "claim_limit", "max_attempts", "max_event_bytes", "max_tokens"):
             _need(getattr(self, name) >= 1, name, "1 or more")
         for name in ("tick_s", "lease_s"):
             _need(getattr(self, name) > 0, name, "a number of seconds above 0")

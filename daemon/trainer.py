@@ -32,7 +32,7 @@ from storage.keys import read_key
 from storage.sealing import Unreadable
 
 MAX_REQUEST_BYTES = 1 << 28
-TRAINER_NICENESS = 4  # on top of Ray's own: answering comes before training
+TRAINER_NICENESS = 15  # answering comes before training
 SHUTDOWN_S = 20.0
 
 

@@ -1,5 +1,6 @@
 """Which Trainer a daemon works with: a supervised Ray on this machine, one behind a URL, or this very process."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -90,6 +91,6 @@ def _order_of(settings: Settings) -> TrainerOrder:
         revision=settings.model_revision,
         max_tokens=settings.max_tokens,
         device=settings.device,
-        threads=settings.threads,
+        threads=settings.threads or max(1, (os.cpu_count() or 1) // settings.replicas),
         replicas=settings.replicas,
     )

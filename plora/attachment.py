@@ -94,7 +94,7 @@ class Attachment:
         head.load_state_dict(state)
         head.requires_grad_(False)
         original = self.module.get_submodule(name)
-        head.to(device_of(self.module)).train(original.training)
+        head.to(next(original.parameters())).train(original.training)
         self._originals[name] = original
         _put(self.module, name, head)
 

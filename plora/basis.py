@@ -12,7 +12,6 @@ from types import MappingProxyType
 import torch
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from .errors import TargetsNotFound, WrongShape
 from .layer import shape_of
@@ -163,14 +162,19 @@ def fresh_head(module: nn.Module, labels: int) -> tuple[str, nn.Module] | None:
             continue
         new = copy.deepcopy(head)
         if isinstance(new, nn.Linear):
-            return name, skip_init(nn.Linear, new.in_features, labels, bias=new.bias is not None)
+            return name, _unset_linear(new, labels)
         last = [key for key, child in new.named_modules() if isinstance(child, nn.Linear)][-1]
         parent = new.get_submodule(last.rpartition(".")[0])
         old = new.get_submodule(last)
         if isinstance(old, nn.Linear):
-            setattr(parent, last.rpartition(".")[2], skip_init(nn.Linear, old.in_features, labels, bias=old.bias is not None))
+            setattr(parent, last.rpartition(".")[2], _unset_linear(old, labels))
         return name, new
     return None
+
+
+def _unset_linear(like: nn.Linear, labels: int) -> nn.Linear:
+    """Without values yet: drawing them would move torch's global random state."""
+    return nn.Linear(like.in_features, labels, bias=like.bias is not None, device="meta").to_empty(device="cpu")
 
 
 def _uniform(shape: tuple[int, int], generator: torch.Generator) -> Tensor:

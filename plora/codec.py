@@ -12,6 +12,7 @@ The digests find damage; who made a file is for the seal to say.
 
 import hashlib
 import json
+import math
 import struct
 
 import numpy as np
@@ -71,25 +72,33 @@ def loads_basis(data: bytes) -> Basis:
         metadata = json.loads(body[8 : 8 + header_bytes])["__metadata__"]
         spec = _spec_of(json.loads(metadata["plora"]))
         tensors = load_safetensors(body)
-    except (SafetensorError, PLoRAError, KeyError, TypeError, ValueError) as error:
+    except MalformedBasis:
+        raise
+    except (SafetensorError, PLoRAError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise MalformedBasis("content", type(error).__name__) from error
     _check(spec, tensors)
     return Basis(spec, tensors)
 
 
-def _spec_of(meta: dict[str, object]) -> BasisSpec:
+def _spec_of(meta: object) -> BasisSpec:
+    if not isinstance(meta, dict):
+        raise MalformedBasis("facts", f"a {type(meta).__name__}, not an object")
     if meta.get("format") != 1:
         raise MalformedBasis("format", f"version {meta.get('format')!r}, this release reads 1")
     labels, targets = meta["labels"], meta["targets"]
     if not isinstance(labels, list) or not isinstance(targets, list):
         raise MalformedBasis("labels and targets", "not lists")
+    if len(set(map(str, labels))) < len(labels):
+        raise MalformedBasis("labels", "the same one twice")
+    if not math.isfinite(alpha := float(str(meta["alpha"]))):
+        raise MalformedBasis("alpha", "not finite")
     return BasisSpec(
         base=str(meta["base"]),
         kind=Kind(meta["kind"]),
         labels=tuple(str(label) for label in labels),
         targets=tuple(str(target) for target in targets),
         rank=int(str(meta["rank"])),
-        alpha=float(str(meta["alpha"])),
+        alpha=alpha,
         dimensions=int(str(meta["dimensions"])),
     )
 
@@ -103,9 +112,8 @@ def _check(spec: BasisSpec, tensors: dict[str, Tensor]) -> None:
     if (spec.kind is Kind.CLASSIFICATION) != any(name.startswith("head.") for name in tensors):
         raise MalformedBasis("head", f"does not fit a {spec.kind.value} basis")
     for name, value in tensors.items():
-        free = tuple(value.shape[1:]) if value.dim() else ()
         wrong = (
-            (name.startswith("A.") and value.shape != (spec.rank, *free[:1]))
+            (name.startswith("A.") and (value.dim() != 2 or value.shape[0] != spec.rank))
             or (name.startswith("B.") and (value.dim() != 2 or value.shape[1] != spec.rank))
             or (name.startswith("P.") and value.shape != (spec.rank, spec.dimensions))
             or (name == "prior.mean" and value.shape != (spec.dimensions,))

@@ -71,7 +71,8 @@ class PLoRALinear(nn.Module):
         y: Tensor = self.base(x)
         if not self.rows.enabled:
             return y
-        z = self._drop(x) @ self.A.T  # (batch, ..., rank)
+        inputs = x.to(self.A.dtype)  # a half-precision model keeps a full-precision Basis
+        z = self._drop(inputs) @ self.A.T  # (batch, ..., rank)
         vectors = self.rows.vectors
         if vectors is not None:
             if vectors.shape[0] != x.shape[0]:
@@ -80,9 +81,9 @@ class PLoRALinear(nn.Module):
             z = z + user.view(user.shape[0], *[1] * (x.dim() - 2), user.shape[1])
         change = self.scale * (z @ self.B.T)
         if self.feature_terms is not None:
-            generic = self.scale * (self._drop(x) @ self.A.T @ self.B.T)
+            generic = self.scale * (self._drop(inputs) @ self.A.T @ self.B.T)
             self.feature_terms.append(((change - generic).square().sum(), change.numel()))
-        return y + change
+        return y + change.to(y.dtype)
 
     def _drop(self, x: Tensor) -> Tensor:
         if self.dropout == 0.0 or not self.training:

@@ -107,6 +107,9 @@ def _figures(
     """(held-out rows, 2) hits and losses of generic, label prior, wrong user (mean of strangers) and personal."""
     total = sum(len(part) for part in held)
     unseen = torch.arange(run.count) < total
+    if total == 0:
+        nothing = torch.zeros(0, 2)
+        return nothing, nothing, nothing, nothing
     own = torch.zeros(run.count, basis.spec.dimensions)
     own[:total] = torch.cat([m.adapter.vector.expand(len(part), -1) for m, part in zip(cohort, held, strict=True)])
     personal = run.each(own, _hits_and_losses, unseen)[:total]

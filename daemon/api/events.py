@@ -121,6 +121,7 @@ def _record(parts: Parts, caller: Caller, headers: Sequence[tuple[str, str]], bo
         actor=caller.id,
         labels=lambda: parts.labels.of(caller.tenant),
         default_consent=parts.settings.default_consent,
+        forgotten=parts.predictor.forget,
     )
     outcomes = recording.record(_without_forbidden(parsed, caller), parts.now())
     _follow_up(parts, parsed, outcomes)

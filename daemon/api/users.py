@@ -135,6 +135,7 @@ def forget(parts: WithParts, caller: Forgetting, user: str) -> ReceiptView:
     receipt = parts.store.forget(caller.tenant, check_user(user), caller.id, parts.now())
     if receipt is None:
         raise Problem(404, "unknown_user", "this tenant has no such user")
+    parts.predictor.forget(receipt.user)
     logs.write("forgotten", {"user": receipt.user, "events": receipt.events, "caller": caller.id})
     return receipt_view(receipt)
 

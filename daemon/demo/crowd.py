@@ -12,10 +12,9 @@ from daemon.errors import DaemonError
 
 NEWCOMER_EXAMPLES = 16
 POPULATION_EXAMPLES = 24
-UNSEEN = 24
-"""Held-out examples per user that only the demo's last step asks about."""
-
 POPULATION, NEWCOMERS = "population", "newcomers"
+UNSEEN = {POPULATION: 12, NEWCOMERS: 24}
+"""Held-out examples per user that only the demo's last step asks about."""
 
 
 class BadRows(DaemonError):
@@ -60,7 +59,7 @@ class Crowd:
         return [one for one in self.participants if one.stage == stage]
 
 
-def simulated(population: int = 120, newcomers: int = 60, seed: int = 1) -> Crowd:
+def simulated(population: int = 100, newcomers: int = 40, seed: int = 1) -> Crowd:
     """Simulated people; the two groups are drawn apart from the same common tastes."""
     made: list[Participant] = []
     ceilings: list[float] = []
@@ -70,14 +69,14 @@ def simulated(population: int = 120, newcomers: int = 60, seed: int = 1) -> Crow
     ):
         group = seed if stage == POPULATION else seed + 1_000
         for person in people(count, group):
-            shown = reactions(person, examples + UNSEEN, group)
+            shown = reactions(person, examples + UNSEEN[stage], group)
             ceilings.append(ceiling(shown[examples:]))
             pairs = [Labelled(reaction.text, reaction.label) for reaction in shown]
             made.append(Participant(person.id, stage, tuple(pairs[:examples]), tuple(pairs[examples:])))
     return Crowd("simulated people", tuple(made), sum(ceilings) / len(ceilings))
 
 
-def from_file(path: Path, seed: int = 1, newcomers: int = 60, budget: int = 3_000) -> Crowd:
+def from_file(path: Path, seed: int = 1, newcomers: int = 40, budget: int = 2_400) -> Crowd:
     """Real people from a .jsonl or .jsonl.gz file of user, text, label and perhaps split rows.
 
     Up to `newcomers` users (a third of them all at most) arrive late with at most 16 training rows; the others train
@@ -96,7 +95,7 @@ def from_file(path: Path, seed: int = 1, newcomers: int = 60, budget: int = 3_00
         stage, most = (NEWCOMERS, few) if place < late else (POPULATION, share)
         draw = random.Random(f"rows/{seed}/{user}")
         chosen = draw.sample(told[user], min(most, len(told[user])))
-        asked = draw.sample(unseen[user], min(UNSEEN, len(unseen[user])))
+        asked = draw.sample(unseen[user], min(UNSEEN[stage], len(unseen[user])))
         made.append(Participant(user, stage, tuple(chosen), tuple(asked)))
     return Crowd(path.name, tuple(made))
 

@@ -14,6 +14,8 @@ from daemon.errors import DaemonError
 SOURCE = "https://demo.plora.example/host"
 BATCH = 100
 ASKED_AT_ONCE = 128
+PAUSE_S = 0.04
+"""Between two events of one host."""
 
 
 class HostRefused(DaemonError):
@@ -113,13 +115,14 @@ def _event(user: str, name: str, kind: str, data: Mapping[str, object]) -> dict[
 
 
 def arrive(hosts: Sequence[Host], participants: Sequence[Participant]) -> None:
-    """All `participants` tell their examples at the same time, spread over the hosts, one event after the other."""
+    """All `participants` tell their examples at the same time, spread over the hosts, some 80 events a second."""
 
     def visit(place: int) -> None:
-        host = hosts[place % len(hosts)]
+        pause, host = threading.Event(), hosts[place]
         for one in participants[place :: len(hosts)]:
             for number, row in enumerate(one.told):
                 host.tell(one.id, number, row)
+                pause.wait(PAUSE_S)
 
     with ThreadPoolExecutor(len(hosts)) as pool:
         list(pool.map(visit, range(len(hosts))))

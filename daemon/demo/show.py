@@ -45,7 +45,12 @@ def run(data: str | None) -> int:
     seconds: dict[str, float] = {}
     begun = time.monotonic()
     few = str(len(crowd.of(NEWCOMERS)[0].told))
-    choices = {"PLORA_TRIGGER_MIN_FRESH": few, "PLORA_TRIGGER_MIN_TOTAL": few, "PLORA_MAX_TOKENS": "64"}
+    choices = {
+        "PLORA_TRIGGER_MIN_FRESH": few,
+        "PLORA_TRIGGER_MIN_TOTAL": few,
+        "PLORA_MAX_TOKENS": "64",
+        "PLORA_FIT_MAX_USERS": "16",  # on a CPU larger cohorts gain nothing, and smaller ones answer sooner
+    }
     with daemon(FOLDER, choices, lambda what: _say(console, "starting the daemon and Ray", what)) as running:
         _lap(console, seconds, "start", begun)
         hosts = [Host(running.url, running.host_token) for _ in range(HOSTS)]
@@ -135,21 +140,30 @@ def _outcomes(host: Host, crowd: Crowd) -> list[UserOutcome]:
     people = list(crowd.participants)
     views = [host.user(one.id) for one in people]
     served = [one.id for one, view in zip(people, views, strict=True) if view["serving"] is not None]
-    found: list[UserOutcome] = []
-    for one, view in zip(people, views, strict=True):
-        others = [user for user in served if user != one.id]
-        wrong = others[len(found) % len(others)] if others else NOBODY
-        personal, generic, stranger = (_chances(host, user, one.unseen) for user in (one.id, NOBODY, wrong))
-        prior = label_prior(generic, one.told, _chances(host, NOBODY, one.told))
-        answers = (generic, prior, stranger, personal)
+    wrong = [_somebody_else(one.id, served, place) for place, one in enumerate(people)]
+    personal = _chances(host, [(one.id, one.unseen) for one in people])
+    stranger = _chances(host, [(other, one.unseen) for one, other in zip(people, wrong, strict=True)])
+    generic = _chances(host, [(NOBODY, one.unseen) for one in people])
+    on_told = _chances(host, [(NOBODY, one.told) for one in people])
+    found = []
+    for at, one in enumerate(people):
+        answers = (generic[at], label_prior(generic[at], one.told, on_told[at]), stranger[at], personal[at])
         controls = {name: figures(one.unseen, chances) for name, chances in zip(CONTROLS, answers, strict=True)}
-        found.append(_outcome(one, view, controls, wrong != NOBODY))
+        found.append(_outcome(one, views[at], controls, wrong[at] != NOBODY))
     return found
 
 
-def _chances(host: Host, user: str, rows: Sequence[Labelled]) -> list[Chances]:
-    answers: list[Json] = host.ask([(user, row.text) for row in rows])
-    return [answer["probabilities"] for answer in answers]
+def _somebody_else(user: str, served: Sequence[str], place: int) -> str:
+    """Another user with an adapter, not the same one for all."""
+    others = [other for other in served if other != user]
+    return others[place % len(others)] if others else NOBODY
+
+
+def _chances(host: Host, asked: Sequence[tuple[str, Sequence[Labelled]]]) -> list[list[Chances]]:
+    """Label probabilities for each user's rows, all asked in as few requests as they fit in."""
+    answers: list[Json] = host.ask([(user, row.text) for user, rows in asked for row in rows])
+    chances = iter(answer["probabilities"] for answer in answers)
+    return [[next(chances) for _ in rows] for _, rows in asked]
 
 
 def _outcome(one: Participant, view: Json, controls: dict[str, Figures], wrong_counts: bool) -> UserOutcome:

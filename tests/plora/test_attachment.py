@@ -100,9 +100,9 @@ def test_another_rows_broken_vector_does_not_spread(any_toy: Toy) -> None:
 
 
 def test_a_wrong_number_of_rows_is_refused(any_toy: Toy) -> None:
-    with plora.attached(any_toy.base, any_toy.basis) as live, live.use(users(any_toy)[:3]):
-        with pytest.raises(WrongRows) as caught:
-            any_toy.logits()
+    attached = plora.attached(any_toy.base, any_toy.basis)
+    with attached as live, live.use(users(any_toy)[:3]), pytest.raises(WrongRows) as caught:
+        any_toy.logits()
     assert (caught.value.vectors, caught.value.rows) == (3, 4)
 
 
@@ -213,7 +213,7 @@ def test_a_missing_target_is_answered_with_what_the_model_has(bert: Toy) -> None
     with pytest.raises(TargetsNotFound) as caught:
         plora.attach(bert.base, with_missing_target(bert.basis))
     assert "bert.encoder.layer.0.attention.self.query" in str(caught.value)
-    with pytest.raises(TargetsNotFound, match="q_proj.*query"):
+    with pytest.raises(TargetsNotFound, match=r"q_proj.*query"):
         plora.find_targets(bert.base.module, ("q_proj",))
     with pytest.raises(TargetsNotFound, match=r"nowhere.*attention\.self\.query"):
         plora.fresh_basis(bert.base.module, with_missing_target(bert.basis).spec, 0)

@@ -76,7 +76,7 @@ def test_a_disabled_layer_is_bit_for_bit_its_base(layer: PLoRALinear, x: Tensor)
     assert not torch.equal(layer(x), layer.base(x))
 
 
-def test_a_layer_with_zero_B_is_bit_for_bit_its_base_whoever_the_user(layer: PLoRALinear, x: Tensor) -> None:
+def test_a_layer_whose_b_is_zero_is_bit_for_bit_its_base_whoever_the_user(layer: PLoRALinear, x: Tensor) -> None:
     layer.B.data.zero_()
     with layer.rows.use(drawn(BATCH, D, seed=6)):
         assert torch.equal(layer(x), layer.base(x))

@@ -162,5 +162,7 @@ TRIBES = (("good", "bad"), (), ("good",), ("bad",))
 """Likes everything; likes nothing; likes what is good; likes what is bad."""
 
 
-def toy_population(users: int, examples: int, seed: int = 0, tribes: Sequence[Sequence[str]] = TRIBES) -> list[list[Example]]:
+def toy_population(
+    users: int, examples: int, seed: int = 0, tribes: Sequence[Sequence[str]] = TRIBES
+) -> list[list[Example]]:
     return [reviews(examples, 1000 * seed + user, tribes[user % len(tribes)]) for user in range(users)]

@@ -1,0 +1,124 @@
+"""Members of a cohort never influence each other: alone, in company, in any order, beside a poisoned neighbour."""
+
+import random
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import plora
+from plora import BaseModel, Basis, Example, FitFailed, FitFailure, FitSettings, Fitted, Kind
+from tests.plora import toys
+from tests.plora.conftest import Toy
+
+SHORT = FitSettings(steps=3)
+LONG_TEXT = "the soup was very good and the room was very bad and the view"
+
+
+def members(count: int) -> list[list[Example]]:
+    """Users with one to four examples of two lengths."""
+    found = []
+    for user in range(count):
+        examples = toys.reviews(1 + user % 4, 100 + user, toys.TRIBES[user % 4])
+        if user % 3 == 0:
+            examples.append(Example(LONG_TEXT, toys.LABELS[user % 2]))
+        found.append(examples)
+    return found
+
+
+def fitted(base: BaseModel, basis: Basis, cohort: list[list[Example]]) -> list[Tensor]:
+    outcomes = plora.fit(base, basis, cohort, SHORT)
+    assert all(isinstance(outcome, Fitted) for outcome in outcomes)
+    return [outcome.adapter.vector for outcome in outcomes if isinstance(outcome, Fitted)]
+
+
+@pytest.fixture(scope="module")
+def alone(bert: Toy) -> list[Tensor]:
+    """The vectors of six users, each fitted alone."""
+    return [fitted(bert.base, bert.basis, [user])[0] for user in members(6)]
+
+
+def test_a_user_alone_with_one_and_with_63_others_gets_the_same_vector(any_toy: Toy) -> None:
+    crowd = members(64)
+    (by_itself,) = fitted(any_toy.base, any_toy.basis, crowd[:1])
+    with_one = fitted(any_toy.base, any_toy.basis, crowd[:2])
+    with_all = fitted(any_toy.base, any_toy.basis, crowd)
+    assert by_itself.any()
+    assert torch.equal(with_one[0], by_itself)
+    assert torch.equal(with_all[0], by_itself)
+    assert torch.equal(with_all[1], with_one[1])
+
+
+def test_the_order_of_the_cohort_is_irrelevant(any_toy: Toy) -> None:
+    crowd = members(40)
+    order = list(range(40))
+    random.Random(0).shuffle(order)
+    straight = fitted(any_toy.base, any_toy.basis, crowd)
+    shuffled = fitted(any_toy.base, any_toy.basis, [crowd[i] for i in order])
+    for at, user in enumerate(order):
+        assert torch.equal(shuffled[at], straight[user])
+
+
+@given(chosen=st.lists(st.integers(0, 5), min_size=1, max_size=8))
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_choice_or_order_of_members_touches_anyone(bert: Toy, alone: list[Tensor], chosen: list[int]) -> None:
+    together = fitted(bert.base, bert.basis, [members(6)[user] for user in chosen])
+    for user, vector in zip(chosen, together, strict=True):
+        assert torch.equal(vector, alone[user])
+
+
+@pytest.fixture(scope="module")
+def poisoned() -> tuple[BaseModel, Basis]:
+    """A BERT on which any text with the word "poison" gives NaN."""
+    module = toys.bert(layers=3)
+    words = toys.tokenizer(framed=True)
+    with torch.no_grad():
+        module.get_input_embeddings().weight[words.convert_tokens_to_ids("poison")] = torch.nan
+    base = plora.wrap(module, words, kind=Kind.CLASSIFICATION, max_tokens=24)
+    return base, toys.loud(toys.basis_on(module, base.fingerprint, layers=2))
+
+
+@pytest.mark.parametrize("victims", [[0], [2], [1, 4], [0, 5]])
+def test_data_that_give_nan_fail_their_own_user_only(poisoned: tuple[BaseModel, Basis], victims: list[int]) -> None:
+    base, basis = poisoned
+    healthy = members(6)
+    cohort = [list(examples) for examples in healthy]
+    for user in victims:
+        cohort[user].insert(len(cohort[user]) // 2, Example("the soup was poison", "like"))
+    outcomes = plora.fit(base, basis, cohort, SHORT)
+    for user, outcome in enumerate(outcomes):
+        if user in victims:
+            assert outcome == FitFailed(FitFailure.NOT_FINITE)
+        else:
+            assert isinstance(outcome, Fitted)
+            assert torch.equal(outcome.adapter.vector, fitted(base, basis, [healthy[user]])[0])
+
+
+def test_a_cohort_of_poison_only_fails_whole(poisoned: tuple[BaseModel, Basis]) -> None:
+    base, basis = poisoned
+    bad = [Example("poison", "like")]
+    assert plora.fit(base, basis, [bad, bad]) == [FitFailed(FitFailure.NOT_FINITE)] * 2
+
+
+def test_a_users_scores_do_not_depend_on_the_rest_of_the_cohort(any_toy: Toy) -> None:
+    crowd = members(12)
+    judged = [
+        plora.Judged(plora.Adapter.of(any_toy.basis, vector), examples[:1], examples)
+        for vector, examples in zip(toys.vectors(12), crowd, strict=True)
+    ]
+    together = plora.score(any_toy.base, any_toy.basis, judged)
+    for user in (0, 3, 7):
+        (by_itself,) = plora.score(any_toy.base, any_toy.basis, [judged[user]])
+        assert by_itself.to_json() == together[user].to_json()
+
+
+def test_poison_in_one_users_held_out_examples_spoils_their_scores_only(poisoned: tuple[BaseModel, Basis]) -> None:
+    base, basis = poisoned
+    adapter = plora.Adapter.of(basis, torch.ones(8))
+    good = plora.Judged(adapter, members(1)[0], members(1)[0])
+    bad = plora.Judged(adapter, [], [Example("the soup was poison", "like")])
+    spoiled, healthy = plora.score(base, basis, [bad, good])
+    assert spoiled.personal.nll != spoiled.personal.nll
+    assert healthy == plora.score(base, basis, [good])[0]
