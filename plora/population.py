@@ -26,7 +26,7 @@ class PopulationSettings:
     rank: int = 16
     alpha: float = 32.0
     dimensions: int = 16
-    epochs: int = 4
+    epochs: int = 6
     shared_rate: float = 2e-3
     user_rate: float = 5e-3
     prior: float = 1.0

@@ -59,7 +59,7 @@ class Crowd:
         return [one for one in self.participants if one.stage == stage]
 
 
-def simulated(population: int = 100, newcomers: int = 40, seed: int = 1) -> Crowd:
+def simulated(population: int = 140, newcomers: int = 40, seed: int = 1) -> Crowd:
     """Simulated people; the two groups are drawn apart from the same common tastes."""
     made: list[Participant] = []
     ceilings: list[float] = []
