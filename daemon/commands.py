@@ -31,7 +31,7 @@ class Request:
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run one command and return the exit status. Says one clear sentence instead of a traceback."""
-    options = parser(environ).parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         settings = settings_module.load(environ)
         run: Callable[[argparse.Namespace, Settings], int] = options.run
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         return 130
 
 
-def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     """Every command with its options."""
     top = argparse.ArgumentParser(
         prog="python -m daemon", description="Tiny encrypted adapters for the users of one model."
@@ -54,7 +54,7 @@ def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _local(commands, "serve", "run the daemon until SIGTERM", _serve)
     demo = _local(commands, "demo", "show the whole main job on simulated or real data", _demo)
-    demo.add_argument("--data", default=environ.get("PLORA_DATA"), help="a .jsonl[.gz] of user, text, label[, split]")
+    demo.add_argument("--data", help="real rows instead: a .jsonl or .jsonl.gz of user, text, label[, split]")
     users = _remote(commands, "users", "list users, or show one by the host's id", _users)
     users.add_argument("user", nargs="?", help="the host's id of a user")
     users.add_argument("--limit", type=int, default=100)

@@ -28,6 +28,7 @@ from policies.trigger import Train, Wait
 from storage import BasisRecord, Run, StaleEpoch, Store
 
 DUE_PER_TICK = 500
+UPKEEP_S = 600.0
 STOP_S = 5.0
 STOPPED = "stopped"
 
@@ -126,17 +127,29 @@ class Scheduler:
         self._release()
 
     def _loop(self) -> None:
-        next_tick = clock.monotonic()
+        next_tick = next_upkeep = clock.monotonic()
         while not self._stopping.is_set():
             self._wake.wait(max(0.0, next_tick - clock.monotonic()))
             self._wake.clear()
             is_due = clock.monotonic() >= next_tick
             if is_due:
                 next_tick = clock.monotonic() + self._settings.tick_s
-            try:
-                self._look(is_due)
-            except Exception as error:  # noqa: BLE001 - around a tick: the next one comes
-                logs.write_error("tick", error)
+            if clock.monotonic() >= next_upkeep:
+                next_upkeep = clock.monotonic() + UPKEEP_S
+                self._in_peace("upkeep", self.keep_up)
+            self._in_peace("tick", partial(self._look, is_due))
+
+    def keep_up(self) -> None:
+        """What needs no haste: erase what a reader kept from being erased, and blobs that no row names."""
+        now = self._now()
+        self._store.scrub(now)
+        self._store.sweep_blobs(now)
+
+    def _in_peace(self, action: str, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 - around a tick: the next one comes
+            logs.write_error(action, error)
 
     def _look(self, is_due: bool) -> None:
         if is_due:

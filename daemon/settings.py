@@ -19,7 +19,7 @@ from policies.selection import Budget
 from policies.trigger import Limits
 
 PREFIX = "PLORA_"
-FOREIGN = frozenset({"PLORA_DATA"})  # read by `make demo`, not by the daemon
+FOREIGN = frozenset({"PLORA_DATA"})  # where tests and benchmarks find data, nothing of the daemon's
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 NUMBERS: Mapping[object, str] = {int: "a whole number", float: "a number"}
 T = TypeVar("T")

@@ -9,13 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-import plora
 import pytest
 import torch
+
+import plora
 from daemon.demo.crowd import Labelled, Participant
 from daemon.demo.hosts import Host
 from daemon.demo.measures import figures
 from daemon.demo.process import daemon
+from daemon.ray_child import session_directory
 
 THINGS = ("lamp", "bag", "chair", "radio", "kettle", "jacket", "clock", "bottle", "mirror", "basket")
 CANARY = "zqcanaryzq"
@@ -107,7 +109,8 @@ def test_eight_users_get_their_adapters_although_ray_is_killed_half_way(tmp_path
         answers = host.ask([(first.id, row.text) for row in first.unseen])
         assert_attaches_and_detaches(basis_file, adapter_file, first, [answer["probabilities"] for answer in answers])
 
-        ray = [path for path in Path("/tmp").glob("plora-*") if path.is_dir()]
+        ray = [Path(session_directory(running.folder / "data"))]
+        assert ray[0].is_dir()
         assert files_with((CANARY, running.host_token), [running.folder / "data", *ray]) == []
         assert CANARY not in log.read_text()
         assert CANARY not in httpx.get(f"{running.url}/metrics").text
@@ -136,7 +139,7 @@ def host_get(url: str, token: str, path: str) -> bytes:
 def assert_attaches_and_detaches(
     basis_file: bytes, adapter_file: bytes, user: Participant, answered: list[dict[str, float]]
 ) -> None:
-    """What the daemon handed out speaks on a host's own model as it does in the daemon, and comes off without a trace."""
+    """On a host's own model the files speak as they do in the daemon, and come off without a trace."""
     base = plora.load()
     basis, adapter = plora.loads_basis(basis_file), plora.loads_adapter(adapter_file)
     tokens = base.tokenizer([row.text for row in user.unseen], return_tensors="pt", padding=True)
