@@ -57,7 +57,7 @@ def choose(settings: Settings, keyring: KeyRing, on_change: Callable[[bool], Non
     if settings.trainer_url is not None:
         return Training(HttpTrainer(lambda: settings.trainer_url, key), None, import_library)
     child = RayChild(order, key_file=keyring.transport_path, data_dir=settings.data_dir, on_change=on_change)
-    return Training(HttpTrainer(lambda: child.url, key), child, import_library)
+    return Training(HttpTrainer(lambda: child.url, key), child, partial(check_model, order))
 
 
 def load_models(order: TrainerOrder) -> "Models":
@@ -77,6 +77,16 @@ def load_models(order: TrainerOrder) -> "Models":
     except plora.PLoRAError as error:
         raise UnusableModel(order.model, str(error)) from error
     return Models(base)
+
+
+def check_model(order: TrainerOrder) -> None:
+    """Say now what would keep the child from ever becoming ready. Raises UnusableModel."""
+    import plora  # noqa: PLC0415 - the command line does without torch
+
+    try:
+        plora.targets_of(order.model, kind=plora.Kind(order.kind), revision=order.revision)
+    except plora.PLoRAError as error:
+        raise UnusableModel(order.model, str(error)) from error
 
 
 def import_library() -> None:

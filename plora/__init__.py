@@ -9,7 +9,7 @@ with plora.attached(base, population.basis) as live, live.use([fitted.adapter]):
 
 from .adapter import Adapter
 from .attachment import Attachment, attach, attached
-from .basemodel import BaseModel, fingerprint, load, wrap
+from .basemodel import BaseModel, fingerprint, load, targets_of, wrap
 from .basis import Basis, BasisSpec, Kind, find_targets, fresh_basis
 from .codec import dumps, loads_adapter, loads_basis
 from .errors import (
@@ -81,6 +81,7 @@ __all__ = [
     "loads_basis",
     "predict",
     "score",
+    "targets_of",
     "train_population",
     "wrap",
 ]

@@ -5,19 +5,21 @@ import importlib.util
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 import transformers
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedTokenizerBase,
 )
 
-from .basis import HEADS, Kind
+from .basis import HEADS, Kind, find_targets
 from .errors import BaseModelNotFound, WrongModelFile
 
 MINILM = "minilm"
@@ -57,19 +59,35 @@ def load(
     WrongModelFile.
     """
     path = str(_minilm()) if source == MINILM else source
-    auto = AutoModelForSequenceClassification if kind is Kind.CLASSIFICATION else AutoModelForCausalLM
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity(logging.CRITICAL)  # it reports the fresh head, which the Basis replaces
     transformers.logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-        module = auto.from_pretrained(path, revision=revision, use_safetensors=True)
+        module = _auto(kind).from_pretrained(path, revision=revision, use_safetensors=True)
     except (OSError, ValueError, SafetensorError) as error:
         raise BaseModelNotFound(source, type(error).__name__) from error
     finally:
         transformers.logging.set_verbosity(verbosity)
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     return wrap(module.to(where), tokenizer, kind=kind, name=source, revision=revision or "main", max_tokens=max_tokens)
+
+
+def targets_of(
+    source: str = MINILM, *, kind: Kind = Kind.CLASSIFICATION, revision: str | None = None
+) -> tuple[str, ...]:
+    """What a Basis would adapt in a model, from its configuration alone: no weight is read.
+
+    Raises BaseModelNotFound, WrongModelFile or TargetsNotFound: what `load` and population training would stumble on.
+    """
+    path = str(_minilm()) if source == MINILM else source
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision)
+        with torch.device("meta"):
+            module = _auto(kind).from_config(config)
+    except (OSError, ValueError) as error:
+        raise BaseModelNotFound(source, type(error).__name__) from error
+    return find_targets(module)
 
 
 def wrap(
@@ -107,6 +125,12 @@ def _positions(module: nn.Module) -> int | None:
             return child.num_embeddings - child.padding_idx - 1
     limit = getattr(getattr(module, "config", None), "max_position_embeddings", None)
     return limit if isinstance(limit, int) else None
+
+
+def _auto(kind: Kind) -> type[AutoModelForSequenceClassification] | type[AutoModelForCausalLM]:
+    if kind is Kind.CLASSIFICATION:
+        return cast(type[AutoModelForSequenceClassification], AutoModelForSequenceClassification)
+    return cast(type[AutoModelForCausalLM], AutoModelForCausalLM)
 
 
 def _minilm() -> Path:

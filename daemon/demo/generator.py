@@ -63,7 +63,7 @@ def people(count: int, seed: int) -> list[Person]:
             for a in range(len(ASPECTS))
         ]
         size = math.sqrt(sum(w * w for w in weights))
-        made.append(Person(f"person-{seed}-{index:04d}", tuple(5.0 * w / size for w in weights), draw.gauss(0, 0.6)))
+        made.append(Person(f"person-{seed}-{index:04d}", tuple(8.0 * w / size for w in weights), draw.gauss(0, 0.6)))
     return made
 
 

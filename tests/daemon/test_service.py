@@ -1,5 +1,6 @@
 """How the daemon is put together, and what keeps it from starting."""
 
+import json
 import pickle
 import sqlite3
 import threading
@@ -77,6 +78,21 @@ def test_without_a_trainer_the_daemon_is_ready_and_says_what_waits(settings: Set
 def test_a_model_that_is_not_there_is_named(tmp_path: Path):
     with pytest.raises(trainers.UnusableModel, match=r"no-model.* cannot be used.*PLORA_MODEL"):
         trainers.load_models(TrainerOrder(model=str(tmp_path / "no-model")))
+
+
+def test_a_model_that_ray_could_not_load_is_named_before_anything_waits_for_it(settings: Settings, tmp_path: Path):
+    asked = replace(settings, trainer="ray", trainer_url=None, model=str(tmp_path / "no-model"))
+    service = assemble(asked)
+    with pytest.raises(trainers.UnusableModel, match="no-model"):
+        service.training.warm()
+    service.parts.store.close()
+
+
+def test_a_model_without_targets_is_refused_from_its_configuration_alone(tmp_path: Path):
+    sizes = {"dim": 32, "hidden_dim": 32, "n_heads": 2, "n_layers": 1, "vocab_size": 50, "model_type": "distilbert"}
+    (tmp_path / "config.json").write_text(json.dumps(sizes))
+    with pytest.raises(trainers.UnusableModel, match="no linear module named"):
+        trainers.check_model(TrainerOrder(model=str(tmp_path)))
 
 
 def refusals() -> Iterator[DaemonError]:
