@@ -26,12 +26,12 @@ class PopulationSettings:
     rank: int = 16
     alpha: float = 32.0
     dimensions: int = 16
-    epochs: int = 6
+    epochs: int = 7
     shared_rate: float = 2e-3
     user_rate: float = 5e-3
     prior: float = 1.0
     personalized_dropout: float = 0.15
-    dropout: float = 0.0
+    dropout: float = 0.1
     mutual_information: MutualInformation = MutualInformation.NONE
     mutual_information_weight: float = 0.1
     strangers: int = 1

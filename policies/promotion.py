@@ -44,14 +44,14 @@ class Bar:
     """What a version must clear. The defaults live here and nowhere else.
 
     The gain must exceed z * max(gain_se, se_floor / sqrt(examples)). The floor is for examples that happen to agree:
-    the spread of four equal differences is measured as zero, which is luck, not certainty. At z = 1 about one in six
-    versions that gain exactly nothing pass this test (a normal tail), at z = 1.64 one in twenty; more examples are
+    the spread of four equal differences is measured as zero, which is luck, not certainty. At z = 1.5 about one in
+    fifteen versions that gain exactly nothing pass this test (a normal tail), at z = 1 one in six; more examples are
     the better cure.
     """
 
     min_examples: int = 4  # held-out examples
     min_gain: float = 0.01  # nats per example
-    z: float = 1.0  # standard errors
+    z: float = 1.5  # standard errors
     se_floor: float = 0.2  # nats: the least standard deviation of one example's difference that is believed
     margin: float = 0.01  # nats per example that a wrong user's vector must be worse
 

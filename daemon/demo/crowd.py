@@ -11,9 +11,9 @@ from daemon.demo.generator import ceiling, people, reactions
 from daemon.errors import DaemonError
 
 NEWCOMER_EXAMPLES = 16
-POPULATION_EXAMPLES = 24
+POPULATION_EXAMPLES = 27
 POPULATION, NEWCOMERS = "population", "newcomers"
-UNSEEN = {POPULATION: 12, NEWCOMERS: 24}
+UNSEEN = {POPULATION: 20, NEWCOMERS: 40}
 """Held-out examples per user that only the demo's last step asks about."""
 
 
@@ -76,28 +76,34 @@ def simulated(population: int = 140, newcomers: int = 40, seed: int = 1) -> Crow
     return Crowd("simulated people", tuple(made), sum(ceilings) / len(ceilings))
 
 
-def from_file(path: Path, seed: int = 1, newcomers: int = 40, budget: int = 2_400) -> Crowd:
+def from_file(path: Path, seed: int = 1) -> Crowd:
     """Real people from a .jsonl or .jsonl.gz file of user, text, label and perhaps split rows.
 
-    Up to `newcomers` users (a third of them all at most) arrive late with at most 16 training rows; the others train
-    the Basis with at most `budget` rows in all. Raises BadRows.
+    Up to 40 users (a third of them all at most) arrive late with at most 16 training rows; others train the Basis. The
+    longer the texts, the fewer take part: the demo is to end within minutes. Raises BadRows.
     """
     told, unseen = _split(_rows(path))
     users = sorted(user for user in told if unseen.get(user) and len(told[user]) >= 4)
     if len(users) < 6:
         raise BadRows(0, f"{len(users)} users have 4 training rows and an unseen one, 6 are needed")
     random.Random(f"roles/{seed}").shuffle(users)
-    late = min(newcomers, len(users) // 3)
+    share = _share(told)
+    late = min(40, len(users) // 3)
     few = min(NEWCOMER_EXAMPLES, *(len(told[user]) for user in users[:late]))  # every newcomer tells the same number
-    share = max(POPULATION_EXAMPLES, budget // max(1, len(users) - late))
     made = []
-    for place, user in enumerate(users):
-        stage, most = (NEWCOMERS, few) if place < late else (POPULATION, share)
+    for place, user in enumerate(users[: late + max(40, int(140 * share))]):
+        stage, most = (NEWCOMERS, few) if place < late else (POPULATION, POPULATION_EXAMPLES)
         draw = random.Random(f"rows/{seed}/{user}")
         chosen = draw.sample(told[user], min(most, len(told[user])))
-        asked = draw.sample(unseen[user], min(UNSEEN[stage], len(unseen[user])))
+        asked = draw.sample(unseen[user], min(max(12, int(UNSEEN[stage] * share)), len(unseen[user])))
         made.append(Participant(user, stage, tuple(chosen), tuple(asked)))
     return Crowd(path.name, tuple(made))
+
+
+def _share(told: dict[str, list[Labelled]]) -> float:
+    """How much of the simulated demo's size these texts allow: its texts are some 10 words, and 45 fill the model."""
+    lengths = [len(row.text.split()) for rows in told.values() for row in rows]
+    return min(1.0, 10 / max(1.0, min(45.0, sum(lengths) / len(lengths))))
 
 
 def _rows(path: Path) -> Iterable[tuple[str, Labelled, str | None]]:
