@@ -169,7 +169,9 @@ def test_the_generic_body_gets_no_gradient_and_the_head_does(case: Case) -> None
 
 def test_the_head_gets_its_gradient_whatever_its_form(any_classifier: Toy) -> None:
     with plora.attached(any_classifier.base, any_classifier.basis) as live:
-        training = _Training(any_classifier.base, live, toys.toy_population(2, 2), PopulationSettings(dimensions=8))
+        training = _Training(
+            any_classifier.base, live, toys.toy_population(2, 2), PopulationSettings(dimensions=8, dropout=0.0)
+        )
         ids, mask = any_classifier.tokens()
         batch = MicroBatch(torch.arange(4), ids, mask, torch.zeros(4, dtype=torch.long))
         generic = plora.population.generic_logits(any_classifier.base, live, batch)
