@@ -13,7 +13,7 @@ from daemon.errors import DaemonError
 NEWCOMER_EXAMPLES = 16
 POPULATION_EXAMPLES = 27
 POPULATION, NEWCOMERS = "population", "newcomers"
-UNSEEN = {POPULATION: 20, NEWCOMERS: 40}
+UNSEEN = {POPULATION: 40, NEWCOMERS: 40}
 """Held-out examples per user that only the demo's last step asks about."""
 
 
