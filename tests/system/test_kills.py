@@ -71,6 +71,11 @@ class Daemon:
             )
         assert until(lambda: httpx.get(f"{self.url}/readyz", timeout=5).json()["ready"]), self.log.read_text()[-2000:]
 
+    def trains(self) -> bool:
+        """Whether a Trainer answers it."""
+        causes = httpx.get(f"{self.url}/readyz", timeout=5).json()["causes"]
+        return not any(cause["code"] == "trainer_down" for cause in causes)
+
     def token(self, name: str) -> str:
         return (self.folder / "keys" / f"{name}.token").read_text().strip()
 
@@ -97,8 +102,8 @@ class Daemon:
 
     def kill(self, what: str) -> None:
         pid = {"child": self.trainer, "replica": self.replica, "daemon": lambda: self.process.pid}[what]()
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
+        assert pid is not None, f"no {what} to kill"
+        os.kill(pid, signal.SIGKILL)
         if what == "daemon":
             self.process.wait()
             self.start()
@@ -126,6 +131,7 @@ def test_every_acknowledged_user_is_judged_exactly_once_whatever_is_killed(tmp_p
         assert until(lambda: operator.get("/v1/bases").json()["bases"][0]["state"] == "ready")
         everyone = []
         for turn in range(ROUNDS):
+            assert until(daemon.trains)
             users = [person(100 + turn * USERS_A_ROUND + number, 13) for number in range(USERS_A_ROUND)]
             everyone += users
             host.consent(users)
