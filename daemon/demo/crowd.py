@@ -82,7 +82,10 @@ def from_file(path: Path, seed: int = 1) -> Crowd:
     Up to 40 users (a third of them all at most) arrive late with at most 16 training rows; others train the Basis. The
     longer the texts, the fewer take part: the demo is to end within minutes. Raises BadRows.
     """
-    told, unseen = _split(_rows(path))
+    try:
+        told, unseen = _split(_rows(path))
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise BadRows(0, f"{path} cannot be read ({type(error).__name__})") from error
     users = sorted(user for user in told if unseen.get(user) and len(told[user]) >= 4)
     if len(users) < 6:
         raise BadRows(0, f"{len(users)} users have 4 training rows and an unseen one, 6 are needed")
