@@ -36,9 +36,8 @@ class DemoFailed(DaemonError):
         return f"{self.step}: {self.what}; the daemon's log is {FOLDER / 'daemon.log'}"
 
 
-def run(data: str | None) -> int:
-    """The whole demo on simulated people, or on the rows of the file `data`."""
-    console = Console(highlight=False)
+def run(data: str | None, console: Console) -> Path:
+    """The whole demo on simulated people, or on the rows of the file `data`; the path of its findings."""
     crowd = from_file(Path(data)) if data else simulated()
     rows = sum(len(one.told) for one in crowd.participants)
     console.print(f"{crowd.source}: {len(crowd.participants)} users, {rows} labelled events")
@@ -66,8 +65,7 @@ def run(data: str | None) -> int:
     path = FOLDER / "demo.json"
     write(findings, path)
     show(findings, running.url, console)
-    console.print(str(path), soft_wrap=True)
-    return 0
+    return path
 
 
 def _learn_basis(console: Console, running: Running, host: Host, crowd: Crowd, seconds: dict[str, float]) -> None:
