@@ -110,11 +110,10 @@ def _add(table: Table, stage: str, users: Sequence[UserOutcome]) -> None:
 
 
 def _means(users: Sequence[UserOutcome]) -> dict[str, Figures]:
-    """Wrong users are only counted where another user's adapter was there to be wrong."""
+    """Wrong users count only where another user's adapter was there to be wrong; with none at all, generic stands in."""
+    fooled = [user for user in users if user.wrong_user_counts] or users
     return {
-        control: mean_of(
-            [user.controls[control] for user in users if control != "wrong_user" or user.wrong_user_counts]
-        )
+        control: mean_of([user.controls[control] for user in (fooled if control == "wrong_user" else users)])
         for control in CONTROLS
     }
 
