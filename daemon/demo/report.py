@@ -110,7 +110,7 @@ def _add(table: Table, stage: str, users: Sequence[UserOutcome]) -> None:
 
 
 def _means(users: Sequence[UserOutcome]) -> dict[str, Figures]:
-    """Wrong users count only where another user's adapter was there to be wrong; with none at all, generic stands in."""
+    """Wrong users count only where another user's adapter was there to be wrong; with none, generic stands in."""
     fooled = [user for user in users if user.wrong_user_counts] or users
     return {
         control: mean_of([user.controls[control] for user in (fooled if control == "wrong_user" else users)])
