@@ -3,8 +3,9 @@ VENV   ?= .venv
 PYTHON ?= python3
 RUN    := $(VENV)/bin/python
 DATA   ?=
+OUT    ?= var/bench
 
-.PHONY: help install demo serve check test test-long clean
+.PHONY: help install demo serve check test test-long bench clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +37,10 @@ test: install  ## every test but the long ones
 
 test-long: install  ## bounded soak and fault runs
 	$(RUN) -m pytest -m long
+
+bench: install  ## what fitting costs, beside PEFT: OUT=folder; ARGS=--quick for five minutes
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt --group bench
+	$(RUN) -m benchmarks.fit --out $(OUT) $(ARGS)
 
 clean:  ## remove .venv and what demo and serve left
 	rm -rf $(VENV) var var-keys

@@ -1,17 +1,23 @@
 """The Bases of all tenants as the daemon uses them: their bytes at hand, and new ones trained."""
 
+import hashlib
+import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
+from itertools import islice
 
 from daemon import logs
+from daemon.basis_watch import BasisWatch
 from daemon.events import examples_of
 from daemon.facts import candidates_of, pause_s, seed_of
 from daemon.leases import Leases
-from daemon.messages import BasisRequest, Labelled
+from daemon.messages import BasisProgress, BasisRequest, Labelled
 from daemon.metrics import Metrics
 from daemon.settings import Settings
+from daemon.shards import Shard, cut
 from daemon.trainer_client import TrainerClient, TrainerError, TrainerFailed
 from policies import Policies
 from policies.selection import Selection
@@ -60,6 +66,7 @@ class BasisTraining:
     ) -> None:
         self._store, self._policies, self._trainer, self._settings = store, policies, trainer, settings
         self._leases, self._metrics, self._now = leases, metrics, now
+        self._watch = BasisWatch(trainer.progress, metrics, settings.tick_s)
 
     def carry_out(self, record: BasisRecord) -> bool:
         """Whether the Basis became ready. Whatever goes wrong ends up in its row."""
@@ -73,34 +80,60 @@ class BasisTraining:
                 self._put_back(record, error)
             return False
 
+    def progress(self, basis: int) -> BasisProgress | None:
+        """How far a Basis in training has come, as last heard of."""
+        return self._watch.heard.get(basis)
+
     def _train(self, record: BasisRecord) -> bool:
         bounds = self._settings.basis
         users = self._store.population(record.tenant, bounds.max_users)
-        population = [examples for user in users if (examples := self._learn_of(user))]
-        if len(population) < bounds.min_users:
+        users.sort(key=lambda user: hashlib.sha256(f"{record.id}:{user}".encode()).digest())  # large among small ones
+        found = len(list(islice(self._examples(users, record), bounds.min_users)))
+        if found < bounds.min_users:
             self._store.fail_basis(record.id, record.epoch, "too_few_users", self._now())
-            logs.write("basis_failed", {"basis": record.id, "code": "too_few_users", "users": len(population)})
+            logs.write("basis_failed", {"basis": record.id, "code": "too_few_users", "users": found})
             return False
-        request = BasisRequest(
+
+        def shards() -> Iterator[Shard]:
+            return cut(self._examples(users, record), bounds.shard_bytes)
+
+        with self._metrics.basis_duration.time(), self._watch.over(record.id):
+            made = self._trainer.train_basis(self._request(record), shards)
+        self._store.finish_basis(
+            record.id, record.epoch, made.fingerprint, made.base, made.content, made.report, self._now()
+        )
+        learned = json.loads(made.report).get("users")
+        logs.write("basis_ready", {"basis": record.id, "users": learned, "bytes": len(made.content)})
+        return True
+
+    def _request(self, record: BasisRecord) -> BasisRequest:
+        bounds = self._settings.basis
+        return BasisRequest(
             basis=str(record.id),
             epoch=record.epoch,
-            population=tuple(population),
             dimensions=bounds.dim,
             rank=bounds.rank,
             epochs=bounds.epochs,
             learning_rate=bounds.learning_rate,
+            accumulate=bounds.accumulate,
+            patience=bounds.patience,
+            held_out=bounds.held_out,
+            window=bounds.window,
+            link=bounds.link,
         )
-        with self._metrics.basis_duration.time():
-            made = self._trainer.train_basis(request)
-        self._store.finish_basis(
-            record.id, record.epoch, made.fingerprint, made.base, made.content, made.report, self._now()
-        )
-        logs.write("basis_ready", {"basis": record.id, "users": len(population), "bytes": len(made.content)})
-        return True
 
-    def _learn_of(self, user: str) -> tuple[Labelled, ...]:
-        """A user's examples without those that will judge the user's own adapter: the Basis must not know them."""
-        examples = examples_of(self._store.events(user))
+    def _examples(self, users: Iterable[str], record: BasisRecord) -> Iterator[tuple[Labelled, ...]]:
+        """What each user teaches, read one by one; who teaches nothing is left out."""
+        for user in users:
+            if examples := self._learn_of(user, record.created_at):
+                yield examples
+
+    def _learn_of(self, user: str, until: datetime) -> tuple[Labelled, ...]:
+        """A user's examples without those that will judge the user's own adapter: the Basis must not know them.
+
+        What came after the Basis was asked for is left out, so that another attempt finds the same population.
+        """
+        examples = examples_of(event for event in self._store.events(user) if event.received_at <= until)
         choice = self._policies.what(candidates_of(examples), self._settings.selection, seed_of(user))
         if isinstance(choice, Selection):
             learn = frozenset(choice.learn)
@@ -116,6 +149,8 @@ class BasisTraining:
         try:
             if ours and record.attempts >= self._settings.max_attempts:
                 self._store.fail_basis(record.id, record.epoch, code, now)
+                with suppress(TrainerError):
+                    self._trainer.forget_population(str(record.id))
                 return
             pause = pause_s(record.attempts, record.id, base_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
             self._store.retry_basis(record.id, record.epoch, now + timedelta(seconds=pause), code, now)

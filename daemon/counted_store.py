@@ -10,7 +10,9 @@ from storage import (
     BasisRecord,
     Event,
     EventIdReused,
+    Finished,
     FinishedRun,
+    Material,
     NewEvent,
     Recorded,
     Store,
@@ -43,6 +45,24 @@ class CountedStore(Store):
         version = super().finish_run(run, epoch, outcome, now)
         self.metrics.seal.labels("adapter", "ok").inc()
         return version
+
+    def finish_runs(self, outcomes: Sequence[tuple[int, int, FinishedRun]], now: datetime) -> list[Finished]:
+        answers = super().finish_runs(outcomes, now)
+        written = [
+            made for (_, _, made), answer in zip(outcomes, answers, strict=True) if isinstance(answer, AdapterVersion)
+        ]
+        self.metrics.seal.labels("adapter", "ok").inc(len(written))
+        self.metrics.seal.labels("statistics", "ok").inc(sum(made.statistics is not None for made in written))
+        return answers
+
+    def materials(self, whom: Sequence[str]) -> dict[str, Material | Unreadable]:
+        materials = super().materials(whom)
+        opened = [each for each in materials.values() if isinstance(each, Material)]
+        self.metrics.unseal.labels("event", "ok").inc(sum(len(each.events) for each in opened))
+        self.metrics.unseal.labels("adapter", "ok").inc(sum(each.current is not None for each in opened))
+        self.metrics.unseal.labels("statistics", "ok").inc(sum(each.statistics is not None for each in opened))
+        self.metrics.unseal.labels("material", "unreadable").inc(len(materials) - len(opened))
+        return materials
 
     def current_adapter(self, user: str) -> StoredAdapter | None:
         with self._unsealing("adapter"):

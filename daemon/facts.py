@@ -1,7 +1,7 @@
 """Rows to the facts that policies decide on. Policies see digests, counts and times, never content."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from daemon.events import LabelledExample
@@ -31,9 +31,11 @@ def activity_of(row: ActivityRow, *, basis_ready: bool) -> Activity:
     )
 
 
-def candidates_of(examples: Iterable[LabelledExample]) -> list[Candidate]:
-    """What selection chooses from."""
-    return [Candidate(each.seq, _digest(each.text), _digest(each.label), each.at) for each in examples]
+def candidates_of(examples: Iterable[LabelledExample], learnt: Collection[int] = frozenset()) -> list[Candidate]:
+    """What selection chooses from, where the current version has learnt from the seqs `learnt`."""
+    return [
+        Candidate(each.seq, _digest(each.text), _digest(each.label), each.at, each.seq in learnt) for each in examples
+    ]
 
 
 def seed_of(user: str) -> int:

@@ -18,7 +18,8 @@ OURS = ("plora", "daemon", "storage", "policies")
 _FIELDS = """action run runs user users tenant caller basis base version versions epoch attempt attempts cohort cohorts
     count events examples steps seconds duration_s wait_s lease_s bytes depth code codes outcome decision reason_code
     status method route error place logger pid port replicas restarts state kind type revision schema trainer signal
-    request entries rewrapped owner purpose loss gain queued running backoff_s seq ready causes url"""
+    request entries rewrapped owner purpose loss gain queued running backoff_s seq ready causes url
+    trained epochs pace"""
 FIELDS = frozenset(_FIELDS.split())
 MAX_VALUE_CHARS = 200
 _LOGGER = logging.getLogger("plora")

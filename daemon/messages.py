@@ -5,7 +5,9 @@ time on turning megabytes into text.
 """
 
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from functools import cache
+from typing import Literal
 
 from pydantic import Base64Bytes, TypeAdapter
 
@@ -17,13 +19,18 @@ Labelled = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One run's place in a cohort. `current` is the adapter in use, to be compared on the same held-out examples."""
+    """One run's place in a cohort. `current` is the adapter in use, to be compared on the same held-out examples.
+
+    With `statistics`, which cover the first `covered` examples to learn from, only the others are new.
+    """
 
     run: int
     epoch: int
     learn: tuple[Labelled, ...] = field(repr=False)
     held_out: tuple[Labelled, ...] = field(repr=False)
     current: Base64Bytes | None = field(default=None, repr=False)
+    statistics: Base64Bytes | None = field(default=None, repr=False)
+    covered: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,16 @@ class FitRequest:
     members: tuple[Member, ...] = field(repr=False)
     steps: int | None = None
     learning_rate: float | None = None
+    optimizer: str | None = None
+    precision: str = "auto"
+
+
+class Mode(Enum):
+    """How a member was fitted: from all examples, from statistics and the new ones, or from all after the latter."""
+
+    FULL = "full"
+    REFIT = "refit"
+    MOVED = "moved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +58,7 @@ class MemberFitted:
     """A member's adapter, what it reaches on the held-out examples, and the same of the adapter in use.
 
     `scores` is the library's JSON document. `unknown_labels` counts examples left out as the Basis lacks their label.
+    `passes` counts the frozen model's passes over each example learnt from; `statistics` are for the next refit.
     """
 
     run: int
@@ -50,6 +68,9 @@ class MemberFitted:
     evidence: Evidence
     current: Evidence | None = None
     unknown_labels: int = 0
+    mode: Mode = Mode.FULL
+    passes: float = 0.0
+    statistics: Base64Bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +92,63 @@ class FitAnswer:
 
 @dataclass(frozen=True, slots=True)
 class BasisRequest:
-    """Train a Basis on a population: one tuple of examples for each User. None leaves a choice to the library."""
+    """Train a Basis on the population in these shards, which were sent before. None leaves a choice to the library."""
 
     basis: str
     epoch: int
-    population: tuple[tuple[Labelled, ...], ...] = field(repr=False)
+    shards: tuple[str, ...] = ()
     dimensions: int | None = None
     rank: int | None = None
     epochs: int | None = None
     learning_rate: float | None = None
+    accumulate: int | None = None
+    patience: int | None = None
+    held_out: float | None = None
+    window: int | None = None
+    link: Literal["categorical", "ordinal"] = "categorical"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRequest:
+    """Keep the shard of this name at its place in the population of a Basis: one tuple of examples for each User."""
+
+    basis: str
+    index: int
+    name: str
+    users: tuple[tuple[Labelled, ...], ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetShards:
+    """Forget the population of this Basis: nothing will be made of it."""
+
+    forget: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShardsKept:
+    """How many shards the request was about are now held."""
+
+    shards_kept: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardsMissing:
+    """The places of the shards that must be sent before the Basis can be trained."""
+
+    shards_missing: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BasisProgress:
+    """How far population training has come: `epoch` epochs of `epochs` are done; losses are means in nats."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    held_out: float | None
+    examples: int
+    examples_per_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +209,8 @@ class WorkFailed:
     failed: str
 
 
-Request = FitRequest | BasisRequest | PredictRequest
-Answer = FitAnswer | BasisTrained | PredictAnswer | BasisMissing | WorkFailed
+Request = FitRequest | BasisRequest | ShardRequest | ForgetShards | PredictRequest
+Answer = FitAnswer | BasisTrained | ShardsKept | ShardsMissing | PredictAnswer | BasisMissing | WorkFailed
 
 
 def encode_request(value: Request) -> bytes:
@@ -165,6 +234,21 @@ def decode_answer(document: bytes, attachment: bytes) -> Answer:
     """The reverse. Raises ValueError, whose text may quote the document: let it go no further."""
     value = _answers().validate_json(document)
     return replace(value, content=attachment) if isinstance(value, BasisTrained) else value
+
+
+def encode_progress(value: BasisProgress) -> bytes:
+    """The JSON document of `value`."""
+    return _progress().dump_json(value)
+
+
+def decode_progress(document: bytes) -> BasisProgress:
+    """The reverse. Raises ValueError."""
+    return _progress().validate_json(document)
+
+
+@cache
+def _progress() -> TypeAdapter[BasisProgress]:
+    return TypeAdapter(BasisProgress)
 
 
 @cache

@@ -34,7 +34,8 @@ RUN_CODES = {
     "retried": ("trainer_unavailable", "trainer_lost"),
 }
 DECISIONS = ("promoted", "rejected", "rolled_back")
-SEALED_KINDS = ("event", "adapter", "basis")
+SEALED_KINDS = ("event", "adapter", "statistics", "basis", "material")
+FIT_MODES = ("full", "refit", "moved")
 SEAL_OUTCOMES = ("ok", "unreadable")
 PREDICTION_KINDS = ("personal", "generic", "failed")
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -110,6 +111,14 @@ class Metrics:
     def _measure_training(self) -> None:
         self.fit_duration = self._histogram("fit_duration_seconds", "Seconds to fit one cohort.", FIT_SECONDS)
         self.basis_duration = self._histogram("basis_duration_seconds", "Seconds to train one Basis.", FIT_SECONDS)
+        self.basis_epoch = self._gauge("basis_epoch", "Epochs done of the Basis in training; 0 if none is.")
+        self.basis_epochs = self._gauge("basis_epochs", "Epochs that the Basis in training has; 0 if none is.")
+        self.basis_loss = self._gauge("basis_loss_nats", "Mean loss of the Basis in training.")
+        self.basis_pace = self._gauge("basis_examples_per_second", "Examples that the Basis in training learns from.")
+        self.fits = self._counter("fits", "Users fitted: from all examples, or going on from statistics.", ("mode",))
+        self.fit_passes = self._counter(
+            "fit_passes", "Passes over each learnt example, summed over the users fitted.", ("mode",)
+        )
         self.cohort_users = self._histogram("cohort_users", "Users fitted together.", COHORT_SIZES)
         self.gain_over_generic = self._histogram(
             "gain_over_generic_nats", "Held-out nats per example gained over the generic model.", NATS
@@ -149,6 +158,9 @@ class Metrics:
                 self.runs.labels(outcome, code)
         for decision in DECISIONS:
             self.versions.labels(decision)
+        for mode in FIT_MODES:
+            self.fits.labels(mode)
+            self.fit_passes.labels(mode)
         for kind in PREDICTION_KINDS:
             self.predictions.labels(kind)
         for kind in SEALED_KINDS:

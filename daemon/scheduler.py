@@ -10,7 +10,7 @@ import secrets
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -20,6 +20,7 @@ from daemon.bases import BasisContents, BasisTraining
 from daemon.cohorts import Cohorts
 from daemon.facts import activity_of
 from daemon.leases import Leases
+from daemon.messages import BasisProgress
 from daemon.metrics import Metrics
 from daemon.settings import Settings
 from daemon.trainer_client import TrainerClient
@@ -28,6 +29,7 @@ from policies.trigger import Train, Wait
 from storage import BasisRecord, Run, StaleEpoch, Store
 
 DUE_PER_TICK = 500
+COHORTS_PER_REPLICA = 2
 UPKEEP_S = 600.0
 STOP_S = 5.0
 STOPPED = "stopped"
@@ -64,16 +66,11 @@ class Scheduler:
 
     def consider(self, user: str, now: datetime) -> Train | Wait:
         """Open a run for `user` if policy says so. Cheap: a few rows, and never any training."""
-        known, row = self._store.user_by_id(user), self._store.activity(user, now)
-        if known is None or row is None:
-            return Wait("there is no such user", "unknown_user")
-        basis = self._store.current_basis(known.tenant)
-        decision = self._policies.when(activity_of(row, basis_ready=basis is not None), self._settings.trigger, now)
-        if isinstance(decision, Train) and basis is not None and basis.fingerprint is not None:
-            run = self._store.open_run(user, basis.fingerprint, decision.reason, now)
-            if run is not None:
-                self.nudge()
-        return decision
+        return self._consider([user], now)[user]
+
+    def progress(self, basis: int) -> BasisProgress | None:
+        """How far a Basis that is being trained here has come."""
+        return self._training.progress(basis)
 
     def tick(self, now: datetime) -> int:
         """Consider everyone who may be due; for how many policy said to train."""
@@ -82,13 +79,29 @@ class Scheduler:
             return 0  # without a Basis everyone has to wait
         limits = self._settings.trigger
         least = limits.min_fresh if limits.max_wait_s is None else 1
-        return sum(self._look_at(user, now) for user in self._store.due_users(now, DUE_PER_TICK, least))
+        decisions = self._consider(self._store.due_users(now, DUE_PER_TICK, least), now)
+        until = {user: each.until for user, each in decisions.items() if isinstance(each, Wait) and each.until}
+        if until:
+            self._store.postpone_users(until, now)  # or they would hide who is behind them
+        return sum(isinstance(each, Train) for each in decisions.values())
 
-    def _look_at(self, user: str, now: datetime) -> bool:
-        decision = self.consider(user, now)
-        if isinstance(decision, Wait) and decision.until is not None:
-            self._store.postpone_user(user, decision.until, now)  # or it would hide who is behind it
-        return isinstance(decision, Train)
+    def _consider(self, whom: Sequence[str], now: datetime) -> dict[str, Train | Wait]:
+        rows = self._store.activities(whom, now)
+        bases = {tenant: self._store.current_basis(tenant) for tenant in {row.tenant for row in rows.values()}}
+        decisions: dict[str, Train | Wait] = {}
+        wanted: list[tuple[str, str, str]] = []
+        for user in whom:
+            if (row := rows.get(user)) is None:
+                decisions[user] = Wait("there is no such user", "unknown_user")
+                continue
+            basis = bases[row.tenant]
+            activity = activity_of(row, basis_ready=basis is not None)
+            decision = decisions[user] = self._policies.when(activity, self._settings.trigger, now)
+            if isinstance(decision, Train) and basis is not None and basis.fingerprint is not None:
+                wanted.append((user, basis.fingerprint, decision.reason))
+        if wanted and self._store.open_runs(wanted, now):
+            self.nudge()
+        return decisions
 
     def work_once(self, now: datetime) -> int:
         """Claim what is queued and carry it out in this thread; how many Bases and runs were claimed."""
@@ -162,12 +175,17 @@ class Scheduler:
             self._changed.notify_all()
 
     def _dispatch(self) -> None:
-        """Claim as much as there are free Trainers, and carry each claim out in a thread of its own."""
+        """Claim for every free Trainer, and one cohort more for each to begin with when it is done with the first.
+
+        Each share of a claim has a thread of its own: while one is fitted, another is made ready or settled.
+        """
         if not self._busy["basis"] and (basis := self._claim_basis(self._now())) is not None:
             self._begin("basis", partial(self._carry_out_basis, basis))
-        while (free := self._settings.replicas - self._busy["runs"]) > 0 and (runs := self._claim_runs(self._now())):
-            for share in range(min(free, len(runs))):
-                self._begin("runs", partial(self._cohorts.carry_out, runs[share::free]))
+        replicas = self._settings.replicas
+        while (busy := self._busy["runs"]) < COHORTS_PER_REPLICA * replicas and (runs := self._claim_runs(self._now())):
+            shares = min(max(1, replicas - busy), len(runs))
+            for share in range(shares):
+                self._begin("runs", partial(self._cohorts.carry_out, runs[share::shares]))
 
     def _begin(self, kind: str, work: Callable[[], None]) -> None:
         with self._changed:

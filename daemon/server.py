@@ -1,5 +1,6 @@
 """`serve`: a daemon on a socket, from the first line it says to a clean end."""
 
+import gc
 import json
 import os
 import resource
@@ -42,6 +43,8 @@ def serve(settings: Settings, *, as_json: bool = False) -> int:
     try:
         with assemble(settings) as service:
             service.training.warm()
+            gc.collect()
+            gc.freeze()  # what was loaded so far stays: looking through it again took half of a cohort's preparation
             _run_server(service, listener, lambda: _announce(settings, listener, as_json=as_json))
     finally:
         listener.close()

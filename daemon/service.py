@@ -128,6 +128,7 @@ def _assemble_over(store: CountedStore, keyring: KeyRing, settings: Settings) ->
         labels=Labels(store, contents, known_labels),
         considering=Considering(scheduler.consider, clock.now),
         predictor=Predictor(store, training.client, contents),
+        basis_progress=scheduler.progress,
         trainer_ready=training.client.ready,
         causes=lambda: find_causes(store, training.client),
         now=clock.now,

@@ -6,6 +6,7 @@ that the policy takes: its field `min_fresh` is PLORA_TRIGGER_MIN_FRESH.
 
 import difflib
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -14,12 +15,14 @@ from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
 from daemon.errors import DaemonError
 from policies import PolicyError
 from policies.promotion import Bar
+from policies.refit import Growth
 from policies.retention import Rules
 from policies.selection import Budget
 from policies.trigger import Limits
 
 PREFIX = "PLORA_"
 FOREIGN = frozenset({"PLORA_DATA"})  # where tests and benchmarks find data, nothing of the daemon's
+MOST_CLAIMED = 4_096
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 NUMBERS: Mapping[object, str] = {int: "a whole number", float: "a number"}
 T = TypeVar("T")
@@ -54,7 +57,13 @@ class InvalidSetting(SettingsError):
 
 @dataclass(frozen=True, slots=True)
 class BasisChoices:
-    """Population training: who takes part and how the Basis is made. None leaves a choice to the library."""
+    """Population training: who takes part and how the Basis is made. None leaves a choice to the library.
+
+    A step of the optimiser takes `accumulate` micro-batches, at least one for each of the `workers`, the processes that
+    train together. With `patience`, the share `held_out` of the examples is kept aside, and training ends after so many
+    epochs in which they were predicted no better. `window` examples are in a Trainer's memory at once. The population
+    travels in shards of about `shard_bytes`. `link` ordinal is for labels that are numbers in an order, such as stars.
+    """
 
     min_users: int = 8
     max_users: int = 2_000
@@ -62,16 +71,25 @@ class BasisChoices:
     rank: int | None = None
     epochs: int | None = None
     learning_rate: float | None = None
+    accumulate: int | None = None
+    patience: int | None = None
+    held_out: float | None = None
+    window: int | None = None
+    link: Literal["categorical", "ordinal"] = "categorical"
+    workers: int = 1
+    shard_bytes: int = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class FitChoices:
-    """How large a cohort may be and how it is fitted. None leaves a choice to the library."""
+    """How large a cohort may be and how it is fitted. None and "auto" leave a choice to the library."""
 
-    max_users: int = 64
-    token_budget: int = 65_536
+    max_users: int = 256
+    token_budget: int = 262_144
+    optimizer: Literal["auto", "newton", "adam"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     steps: int | None = None
-    learning_rate: float | None = None
+    learning_rate: float | None = None  # of adam
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +117,7 @@ class Settings:
 
     tick_s: float = 1.0
     lease_s: float = 60.0
-    claim_limit: int = 64
+    claim_limit: int = 256
     max_attempts: int = 5
 
     max_event_bytes: int = 65_536
@@ -113,12 +131,21 @@ class Settings:
     retention: Rules = field(default_factory=Rules)
     basis: BasisChoices = field(default_factory=BasisChoices)
     fit: FitChoices = field(default_factory=FitChoices)
+    refit: Growth = field(default_factory=Growth)
 
     def __post_init__(self) -> None:
         for name in ("replicas", "claim_limit", "max_attempts", "max_event_bytes", "max_tokens"):
             _need(getattr(self, name) >= 1, name, "1 or more")
+        _need(self.claim_limit <= MOST_CLAIMED, "claim_limit", f"at most {MOST_CLAIMED}")
         for name in ("tick_s", "lease_s"):
             _need(getattr(self, name) > 0, name, "a number of seconds above 0")
+        for name in ("min_users", "max_users", "dim", "rank", "epochs", "accumulate", "patience", "window", "workers"):
+            value = getattr(self.basis, name)
+            _need(value is None or value >= 1, f"basis_{name}", "1 or more")
+        rate, share = self.basis.learning_rate, self.basis.held_out
+        _need(rate is None or rate > 0, "basis_learning_rate", "a number above 0")
+        _need(share is None or 0 < share < 1, "basis_held_out", "a share between 0 and 1")
+        _need(1 << 10 <= self.basis.shard_bytes <= 1 << 26, "basis_shard_bytes", "from 1024 to 67108864")
         _need(0 <= self.port <= 65_535, "port", "a port from 0 to 65535")
         _need(self.max_batch_bytes >= self.max_event_bytes, "max_batch_bytes", "PLORA_MAX_EVENT_BYTES or more")
         keys, data = self.keys_path.resolve(), self.data_dir.resolve()
@@ -202,7 +229,15 @@ def _parse(name: str, text: str, hint: object) -> object:
         if not math.isfinite(number):
             raise InvalidSetting(name, NUMBERS[hint])
         return number
-    return Path(text).expanduser() if hint is Path else text
+    return _path(name, text) if hint is Path else text
+
+
+def _path(name: str, text: str) -> Path:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise InvalidSetting(name, "a path that this system can name") from None
+    return Path(text).expanduser()
 
 
 def _need(holds: bool, name: str, needed: str) -> None:

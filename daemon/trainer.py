@@ -1,7 +1,8 @@
-"""The Trainer as a Ray Serve application, and the child process that runs it on one machine. The only user of Ray.
+"""The Trainer as a Ray Serve application, and the child process that runs it on one machine.
 
-Routes: POST /fit and /basis (deployment Trainer), POST /predict (deployment Predictor), GET /ready and /predict/ready.
-Every POST carries one sealed envelope and gets one sealed answer (daemon/transport.py); Ray sees ciphertext and sizes.
+Routes: POST /fit, /shard and /basis (deployment Trainer), POST /predict (deployment Predictor), GET /ready and
+/predict/ready, and GET /progress/BASIS, which tells numbers of a Basis in training, whoever trains it. Every POST
+carries one sealed envelope and gets one sealed answer (daemon/transport.py); Ray sees ciphertext and sizes.
 No exception leaves a replica: its text could hold what somebody wrote. Ray repeats nothing; the run's lease does.
 
 The child reads one line of JSON, a ChildOrder, from its standard input and lives until that input ends: when the
@@ -9,11 +10,14 @@ daemon dies, however it dies, the pipe closes and the child takes its Ray down w
 """
 
 import asyncio
+import gc
 import os
 import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -26,42 +30,81 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 import plora
-from daemon.trainer_order import KEY_FILE, ChildOrder, TrainerOrder
-from daemon.work import Models, work
+from daemon.models import Models
+from daemon.pipeline import Pipeline
+from daemon.spool import Spool
+from daemon.trainer_order import KEY_FILE, TRAINER_NICENESS, ChildOrder, TrainerOrder
+from daemon.transport import Purpose
+from daemon.work import answer, receive, reply
 from storage.keys import read_key
 from storage.sealing import Unreadable
 
 MAX_REQUEST_BYTES = 1 << 28
-TRAINER_NICENESS = 15  # answering comes before training
 SHUTDOWN_S = 20.0
+PROGRESS_PATH = "/progress/"
 
 
 class Replica:
-    """One process that holds a warm BaseModel and does one sealed request at a time, outside its event loop."""
+    """One process that holds a warm BaseModel and works on one request at a time, outside its event loop.
+
+    While it does, the next request is unsealed and the last answer sealed in other threads.
+    """
 
     def __init__(self, order: TrainerOrder, niceness: int = 0) -> None:
         os.nice(niceness)
         torch.set_num_threads(order.threads)
         self._key = read_key(Path(os.environ[KEY_FILE]))
-        self._models = Models(load_base(order))
-        self._worker = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(order.threads,))
+        self._models = held_models(order, self._key)
+        gc.freeze()  # the model stays: nothing in it is ever garbage
+        self._aside = ThreadPoolExecutor(1, "basis")
+        self._pipeline = Pipeline(
+            receive=partial(receive, self._key),
+            act=partial(answer, self._models),
+            reply=partial(reply, self._key),
+            worker=ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(order.threads,)),
+        )
 
     async def __call__(self, request: Request) -> Response:
         """Answer one HTTP request."""
+        if request.url.path.startswith(PROGRESS_PATH):
+            told = self._models.spool.progress(request.url.path.removeprefix(PROGRESS_PATH))
+            return JSONResponse({"code": "not_training"}, 404) if told is None else JSONResponse(asdict(told))
         if request.method == "GET":
             base = self._models.base
             return JSONResponse({"base": base.fingerprint, "kind": base.kind.value, "device": str(base.device)})
         envelope = await request.body()
         if len(envelope) > MAX_REQUEST_BYTES:
             return JSONResponse({"code": "too_large"}, 413)
-        loop = asyncio.get_running_loop()
         try:
-            answer = await loop.run_in_executor(self._worker, work, self._models, self._key, envelope)
+            sealed = await self._work(request.url.path, envelope)
         except Unreadable:
             return JSONResponse({"code": "unreadable"}, 400)
         except Exception:  # noqa: BLE001 - around a request: Ray would log and carry the text of whatever this is
             return JSONResponse({"code": "failed"}, 500)
-        return Response(answer, media_type="application/octet-stream")
+        return Response(sealed, media_type="application/octet-stream")
+
+    async def _work(self, path: str, envelope: bytes) -> bytes:
+        """Where workers of their own train a Basis, this process's model is free for cohorts meanwhile."""
+        if self._models.train is None or path != f"/{Purpose.BASIS.value}":
+            return await self._pipeline.work(envelope)
+        return await asyncio.get_running_loop().run_in_executor(self._aside, self._train, envelope)
+
+    def _train(self, envelope: bytes) -> bytes:
+        received = receive(self._key, envelope)
+        if received.head.purpose is not Purpose.BASIS:
+            raise Unreadable("the request")
+        return reply(self._key, received, answer(self._models, received))
+
+
+def held_models(order: TrainerOrder, key: bytes) -> Models:
+    """The model and the spool of a replica, and how it trains a Basis: alone or with workers."""
+    spool = Spool(Path(order.spool), key) if order.spool else Spool()
+    train = None
+    if order.basis_workers > 1 and order.spool:
+        from daemon.basis_workers import train_together  # noqa: PLC0415 - it takes pandas along
+
+        train = partial(train_together, order, spool)
+    return Models(load_base(order), spool=spool, train=train)
 
 
 def load_base(order: TrainerOrder) -> plora.BaseModel:
@@ -75,9 +118,22 @@ def load_base(order: TrainerOrder) -> plora.BaseModel:
     )
 
 
+def gpu_share(order: TrainerOrder) -> float:
+    """What each replica and each worker takes of a GPU."""
+    if order.device == "cpu" or not torch.cuda.is_available():
+        return 0.0
+    return min(1.0, torch.cuda.device_count() / (order.replicas + order.predictors + basis_cpus(order)))
+
+
+def basis_cpus(order: TrainerOrder) -> int:
+    """What the workers of a Basis need beside the replicas."""
+    return order.basis_workers if order.basis_workers > 1 else 0
+
+
 def trainer_app(order: TrainerOrder) -> serve.Application:
     """The application at /: fits cohorts and trains Bases."""
-    return _deployment("Trainer", order, order.replicas).bind(order, TRAINER_NICENESS)
+    shared = replace(order, gpu_share=gpu_share(order))  # a replica sees only the GPU that it was given
+    return _deployment("Trainer", order, order.replicas).bind(shared, TRAINER_NICENESS)
 
 
 def predictor_app(order: TrainerOrder) -> serve.Application:
@@ -99,7 +155,7 @@ def run_child(order: ChildOrder, stopped: threading.Event) -> None:
     """Run a local Ray with both applications until `stopped` is set, then shut it down."""
     ray.init(
         address="local",
-        num_cpus=order.trainer.replicas + order.trainer.predictors,
+        num_cpus=order.trainer.replicas + order.trainer.predictors + basis_cpus(order.trainer),
         include_dashboard=False,
         log_to_driver=False,
         object_store_memory=order.object_store_bytes,
@@ -149,8 +205,8 @@ def _follow_parent(stopped: threading.Event) -> None:
 
 def _deployment(name: str, order: TrainerOrder, replicas: int) -> serve.Deployment:
     resources: dict[str, float] = {"num_cpus": 1}
-    if order.device != "cpu" and torch.cuda.is_available():
-        resources["num_gpus"] = min(1.0, torch.cuda.device_count() / (order.replicas + order.predictors))
+    if gpu_share(order):
+        resources["num_gpus"] = gpu_share(order)
     return serve.deployment(
         Replica,
         name=name,

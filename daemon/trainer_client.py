@@ -2,7 +2,8 @@
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import httpx
@@ -11,24 +12,37 @@ from daemon.errors import DaemonError
 from daemon.messages import (
     Answer,
     BasisMissing,
+    BasisProgress,
     BasisRequest,
     BasisTrained,
     FitAnswer,
     FitRequest,
+    ForgetShards,
     PredictAnswer,
     PredictRequest,
+    ShardRequest,
+    ShardsKept,
+    ShardsMissing,
     WorkFailed,
     decode_answer,
+    decode_progress,
     encode_request,
 )
 from daemon.messages import Request as WorkRequest
+from daemon.shards import Shard, name_of
 from daemon.transport import Body, Head, Purpose, head_of, seal_request, unseal_answer
 from storage.sealing import Unreadable
 
 if TYPE_CHECKING:
-    from daemon.work import Models
+    from daemon.models import Models
 
+PROGRESS_S = 5.0
 BUSY = frozenset({502, 503, 504})
+ROUNDS = 3
+"""How often a population may change, or be lost by a Trainer, while it is sent."""
+
+Shards = Callable[[], Iterable[Shard]]
+"""A population, read anew at every call."""
 
 
 class TrainerError(DaemonError):
@@ -82,7 +96,11 @@ class TrainerClient(Protocol):
 
     def fit(self, request: FitRequest, basis: Callable[[], bytes]) -> FitAnswer: ...
 
-    def train_basis(self, request: BasisRequest) -> BasisTrained: ...
+    def train_basis(self, request: BasisRequest, population: Shards) -> BasisTrained: ...
+
+    def progress(self, basis: str) -> BasisProgress | None: ...
+
+    def forget_population(self, basis: str) -> None: ...
 
     def predict(self, request: PredictRequest, basis: Callable[[], bytes]) -> PredictAnswer: ...
 
@@ -103,12 +121,39 @@ class SealedTrainer(ABC):
             raise TrainerRefused
         return answer
 
-    def train_basis(self, request: BasisRequest) -> BasisTrained:
-        """Raises a TrainerError."""
-        answer = self._ask(head_of(Purpose.BASIS, ((f"basis:{request.basis}", request.epoch),)), request)
-        if not isinstance(answer, BasisTrained):
-            raise TrainerRefused
-        return answer
+    def train_basis(self, request: BasisRequest, population: Shards) -> BasisTrained:
+        """Sends the shards of `population` that the Trainer lacks, and then asks. Raises a TrainerError."""
+        claims = ((f"basis:{request.basis}", request.epoch),)
+        for _ in range(ROUNDS):
+            named = replace(request, shards=tuple(name_of(self._key, shard) for shard in population()))
+            answer = self._ask(head_of(Purpose.BASIS, claims), named)
+            if isinstance(answer, ShardsMissing):
+                self._send(named, frozenset(answer.shards_missing), population)
+                answer = self._ask(head_of(Purpose.BASIS, claims), named)
+            if isinstance(answer, BasisTrained):
+                return answer
+            if not isinstance(answer, ShardsMissing):
+                raise TrainerRefused
+        raise TrainerLost
+
+    def forget_population(self, basis: str) -> None:
+        """Have the Trainer remove what it holds of a population. Raises a TrainerError."""
+        self._ask(head_of(Purpose.SHARD, ((f"basis:{basis}", 0),)), ForgetShards(basis))
+
+    @abstractmethod
+    def progress(self, basis: str) -> BasisProgress | None:
+        """How far the training of this Basis has come, if it can be told now."""
+
+    def _send(self, request: BasisRequest, missing: frozenset[int], population: Shards) -> None:
+        """Those at the `missing` places, if they still have the names that were given."""
+        for index, shard in enumerate(population()):
+            if index in missing and index < len(request.shards):
+                name = name_of(self._key, shard)
+                head = head_of(Purpose.SHARD, ((f"basis:{request.basis}", request.epoch), ("shard", index)))
+                if name == request.shards[index]:
+                    answer = self._ask(head, ShardRequest(request.basis, index, name, shard))
+                    if not isinstance(answer, ShardsKept):
+                        raise TrainerRefused
 
     def predict(self, request: PredictRequest, basis: Callable[[], bytes]) -> PredictAnswer:
         """Raises a TrainerError."""
@@ -142,9 +187,16 @@ class SealedTrainer(ABC):
 class HttpTrainer(SealedTrainer):
     """A Trainer behind HTTP. `url` says where it is now, or None while it is down."""
 
-    def __init__(self, url: Callable[[], str | None], key: bytes, *, timeout_s: float = 1800.0) -> None:
+    def __init__(
+        self,
+        url: Callable[[], str | None],
+        key: bytes,
+        *,
+        timeout_s: float = 1800.0,
+        basis_timeout_s: float = 7 * 86_400.0,
+    ) -> None:
         super().__init__(key)
-        self._url = url
+        self._url, self._basis_timeout = url, httpx.Timeout(basis_timeout_s, connect=5.0)
         timeout = httpx.Timeout(timeout_s, connect=5.0)
         self._client = httpx.Client(timeout=timeout, trust_env=False, limits=httpx.Limits(keepalive_expiry=5.0))
 
@@ -156,12 +208,21 @@ class HttpTrainer(SealedTrainer):
         """Close the connections."""
         self._client.close()
 
+    def progress(self, basis: str) -> BasisProgress | None:
+        url = self._url()
+        try:
+            response = self._client.get(f"{url}/progress/{basis}", timeout=PROGRESS_S) if url else None
+            return decode_progress(response.content) if response is not None and response.is_success else None
+        except (httpx.HTTPError, RuntimeError, ValueError):
+            return None
+
     def _carry(self, purpose: Purpose, envelope: bytes) -> bytes:
         url = self._url()
         if url is None:
             raise TrainerUnavailable
+        timeout = self._basis_timeout if purpose is Purpose.BASIS else self._client.timeout
         try:
-            response = self._client.post(f"{url}/{purpose.value}", content=envelope)
+            response = self._client.post(f"{url}/{purpose.value}", content=envelope, timeout=timeout)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout):
             raise TrainerUnavailable from None
         except (httpx.HTTPError, RuntimeError):  # RuntimeError: the client was closed meanwhile
@@ -186,17 +247,23 @@ class InProcessTrainer(SealedTrainer):
         """Always: there is nothing to wait for."""
         return True
 
+    def progress(self, basis: str) -> BasisProgress | None:
+        models = self._models
+        return None if models is None else models.spool.progress(basis)
+
     def close(self) -> None:
         """Let the model go."""
         with self._lock:
             self._models = None
 
     def _carry(self, purpose: Purpose, envelope: bytes) -> bytes:  # noqa: ARG002 - the envelope says it too
-        from daemon.work import work  # noqa: PLC0415 - torch is loaded only where work is done
+        from daemon.work import answer, receive, reply  # noqa: PLC0415 - torch is loaded only where work is done
 
+        try:
+            received = receive(self._key, envelope)
+        except Unreadable:
+            raise TrainerRefused from None
         with self._lock:
             self._models = self._models or self._load()
-            try:
-                return work(self._models, self._key, envelope)
-            except Unreadable:
-                raise TrainerRefused from None
+            answered = answer(self._models, received)
+        return reply(self._key, received, answered)

@@ -6,10 +6,17 @@ from typing import Literal
 KEY_FILE = "PLORA_TRANSPORT_KEY_FILE"
 """The environment variable with the transport key's path: replicas read the file, so that Ray never has the key."""
 
+TRAINER_NICENESS = 15  # answering comes before training
+
 
 @dataclass(frozen=True, slots=True)
 class TrainerOrder:
-    """The BaseModel to hold, and by how many replicas of each deployment."""
+    """The BaseModel to hold, and by how many replicas of each deployment.
+
+    `basis_workers` processes train a Basis together. `spool` is a folder for the sealed population in training, which
+    all replicas and workers see; without one a replica keeps it in its memory, and trains alone. `gpu_share` is what a
+    replica or worker takes of a GPU.
+    """
 
     model: str = "minilm"
     kind: Literal["classification", "causal-lm"] = "classification"
@@ -19,6 +26,9 @@ class TrainerOrder:
     threads: int = 1
     replicas: int = 1
     predictors: int = 1
+    basis_workers: int = 1
+    spool: str = ""
+    gpu_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from daemon.errors import DaemonError
@@ -14,7 +15,7 @@ from daemon.trainer_order import TrainerOrder
 from storage import KeyRing
 
 if TYPE_CHECKING:
-    from daemon.work import Models
+    from daemon.models import Models
 
 
 class UnusableModel(DaemonError):
@@ -52,7 +53,7 @@ def choose(settings: Settings, keyring: KeyRing, on_change: Callable[[bool], Non
     """The Trainer that `settings` ask for, not started. `on_change` hears when the child begins or ceases to answer."""
     order, key = _order_of(settings), keyring.transport_key()
     if settings.trainer == "in-process":
-        load = cache(partial(load_models, order))
+        load = cache(partial(load_models, order, key))
         return Training(InProcessTrainer(load, key), None, load)
     if settings.trainer_url is not None:
         return Training(HttpTrainer(lambda: settings.trainer_url, key), None, import_library)
@@ -60,12 +61,13 @@ def choose(settings: Settings, keyring: KeyRing, on_change: Callable[[bool], Non
     return Training(HttpTrainer(lambda: child.url, key), child, partial(check_model, order))
 
 
-def load_models(order: TrainerOrder) -> "Models":
-    """The model of a Trainer in this process. Raises UnusableModel."""
+def load_models(order: TrainerOrder, key: bytes | None = None) -> "Models":
+    """The model of a Trainer in this process, and its spool under `key`. Raises UnusableModel."""
     import torch  # noqa: PLC0415 - the command line does without torch
 
     import plora  # noqa: PLC0415
-    from daemon.work import Models  # noqa: PLC0415
+    from daemon.models import Models  # noqa: PLC0415
+    from daemon.spool import Spool  # noqa: PLC0415
 
     torch.set_num_threads(order.threads)
     kind = plora.Kind(order.kind)
@@ -76,7 +78,7 @@ def load_models(order: TrainerOrder) -> "Models":
         plora.find_targets(base.module)
     except plora.PLoRAError as error:
         raise UnusableModel(order.model, str(error)) from error
-    return Models(base)
+    return Models(base, spool=Spool(Path(order.spool), key) if order.spool and key else None)
 
 
 def check_model(order: TrainerOrder) -> None:
@@ -103,4 +105,6 @@ def _order_of(settings: Settings) -> TrainerOrder:
         device=settings.device,
         threads=settings.threads or max(1, (os.cpu_count() or 1) // settings.replicas),
         replicas=settings.replicas,
+        basis_workers=settings.basis.workers,
+        spool=str(settings.data_dir.resolve() / "spool"),
     )

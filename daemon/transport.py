@@ -28,6 +28,7 @@ class Purpose(Enum):
 
     FIT = "fit"
     BASIS = "basis"
+    SHARD = "shard"
     PREDICT = "predict"
 
 

@@ -11,29 +11,46 @@ from .adapter import Adapter
 from .attachment import Attachment, attach, attached
 from .basemodel import BaseModel, fingerprint, load, targets_of, wrap
 from .basis import Basis, BasisSpec, Kind, find_targets, fresh_basis
-from .codec import dumps, loads_adapter, loads_basis
+from .checkpoints import Checkpoint, dumps_checkpoint, loads_checkpoint
+from .codec import dumps, loads_adapter, loads_basis, loads_statistics
+from .engine import Engine, Precision
 from .errors import (
     AlreadyAttached,
     BaseModelNotFound,
+    ChangedPopulation,
+    InvalidSetting,
     Malformed,
     MalformedAdapter,
     MalformedBasis,
+    MalformedCheckpoint,
+    MalformedStatistics,
     NothingToLearn,
     PLoRAError,
     TargetsNotFound,
     UnknownLabel,
+    UnorderedLabels,
     WrongBaseModel,
     WrongBasis,
+    WrongCheckpoint,
     WrongModelFile,
     WrongRows,
     WrongShape,
 )
 from .examples import Example
-from .fitting import FitFailed, FitFailure, FitSettings, Fitted, fit
+from .fitting import fit
+from .links import Link
+from .lowrank import LowRankAdapter
+from .lowrank_codec import loads_low_rank
+from .lowrank_fitting import fit_low_rank
+from .lowrank_outcome import LowRankFitted, LowRankSettings
 from .objective import MutualInformation
+from .outcome import FitFailed, FitFailure, FitSettings, Fitted, LeaveOneOut, Optimizer
+from .peers import GroupPeers, Peers
 from .population import Population, PopulationSettings, Progress, train_population
 from .prediction import Answer, predict
+from .refit import Moved, Refit, refit
 from .scoring import Judged, Score, Scores, score
+from .statistics import Statistics
 
 __all__ = [
     "Adapter",
@@ -44,42 +61,68 @@ __all__ = [
     "BaseModelNotFound",
     "Basis",
     "BasisSpec",
+    "ChangedPopulation",
+    "Checkpoint",
+    "Engine",
     "Example",
     "FitFailed",
     "FitFailure",
     "FitSettings",
     "Fitted",
+    "GroupPeers",
+    "InvalidSetting",
     "Judged",
     "Kind",
+    "LeaveOneOut",
+    "Link",
+    "LowRankAdapter",
+    "LowRankFitted",
+    "LowRankSettings",
     "Malformed",
     "MalformedAdapter",
     "MalformedBasis",
+    "MalformedCheckpoint",
+    "MalformedStatistics",
+    "Moved",
     "MutualInformation",
     "NothingToLearn",
+    "Optimizer",
     "PLoRAError",
+    "Peers",
     "Population",
     "PopulationSettings",
+    "Precision",
     "Progress",
+    "Refit",
     "Score",
     "Scores",
+    "Statistics",
     "TargetsNotFound",
     "UnknownLabel",
+    "UnorderedLabels",
     "WrongBaseModel",
     "WrongBasis",
+    "WrongCheckpoint",
     "WrongModelFile",
     "WrongRows",
     "WrongShape",
     "attach",
     "attached",
     "dumps",
+    "dumps_checkpoint",
     "find_targets",
     "fingerprint",
     "fit",
+    "fit_low_rank",
     "fresh_basis",
     "load",
     "loads_adapter",
     "loads_basis",
+    "loads_checkpoint",
+    "loads_low_rank",
+    "loads_statistics",
     "predict",
+    "refit",
     "score",
     "targets_of",
     "train_population",

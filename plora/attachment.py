@@ -10,7 +10,11 @@ from .adapter import Adapter
 from .basemodel import BaseModel, fingerprint
 from .basis import Basis, fresh_head
 from .errors import AlreadyAttached, PLoRAError, TargetsNotFound, WrongBaseModel, WrongBasis, WrongShape
-from .layer import PLoRALinear, Rows, device_of, shape_of
+from .layer import Changes, PLoRALinear, Rows, device_of, shape_of
+from .lowrank import LowRankAdapter, stacked
+
+User = Adapter | LowRankAdapter | None
+"""Whose one row of a batch is; None is the generic model."""
 
 
 class Attachment:
@@ -27,27 +31,39 @@ class Attachment:
             self.detach()
             raise
 
-    def use(self, users: Sequence[Adapter | None] | Tensor | None) -> AbstractContextManager[None]:
+    def use(self, users: Sequence[User] | Tensor | None) -> AbstractContextManager[None]:
         """One user for each row of the batches inside the `with`: adapters (None is generic) or a (batch, d) tensor.
 
-        Raises WrongBaseModel or WrongBasis before any forward.
+        Raises WrongBaseModel, WrongBasis or WrongShape before any forward.
         """
         if users is None or isinstance(users, Tensor):
             return self.rows.use(users)
-        return self.rows.use(self.vectors(users))
+        return self.rows.use(self.vectors(users), self.changes(users))
 
-    def vectors(self, users: Sequence[Adapter | None]) -> Tensor:
+    def vectors(self, users: Sequence[User]) -> Tensor:
         """(batch, d) user vectors, zeros where a row is generic. Raises WrongBaseModel or WrongBasis."""
+        self.check(users)
         table = torch.zeros(len(users), self.basis.spec.dimensions)
         for row, adapter in enumerate(users):
+            if adapter is not None:
+                table[row] = adapter.vector
+        return table.to(device_of(self.module))
+
+    def check(self, users: Sequence[User]) -> None:
+        """Raises WrongBaseModel, WrongBasis or WrongShape where one of them does not belong here."""
+        for adapter in users:
             if adapter is None:
                 continue
             if adapter.base != self.basis.base:
                 raise WrongBaseModel(adapter.base, self.basis.base)
             if adapter.basis != self.basis.fingerprint:
                 raise WrongBasis(adapter.basis, self.basis.fingerprint)
-            table[row] = adapter.vector
-        return table.to(device_of(self.module))
+            if isinstance(adapter, LowRankAdapter):
+                adapter.check(self.basis)
+
+    def changes(self, users: Sequence[User]) -> Changes | None:
+        """The low-rank changes of the rows, None where no row has one; the users are checked before."""
+        return stacked(users, self.basis, device_of(self.module))
 
     def disabled(self) -> AbstractContextManager[None]:
         """Only the frozen base model's own layers inside the `with`; the Basis's head stays."""
@@ -75,6 +91,7 @@ class Attachment:
         for name in self.basis.spec.targets:
             A, B, P = (self.basis.tensors[f"{letter}.{name}"].to(device, copy=True) for letter in "ABP")
             layer = PLoRALinear(modules[name], A, B, P, scale=self.basis.spec.scale, rows=self.rows)
+            layer.name = name
             layer.train(modules[name].training)
             self.layers[name] = layer
             self._originals[name] = modules[name]
@@ -82,7 +99,7 @@ class Attachment:
 
     def _swap_head(self) -> None:
         state = self.basis.head()
-        made = fresh_head(self.module, len(self.basis.labels)) if state else None
+        made = fresh_head(self.module, len(self.basis.labels), self.basis.spec.link) if state else None
         if made is None:
             return
         name, head = made

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .errors import TargetsNotFound, WrongShape
 from .layer import shape_of
+from .links import Link, Thresholds
 
 HEADS = ("classifier", "score")
 """Names under which sequence classifiers of the field keep their task head."""
@@ -41,6 +42,7 @@ class BasisSpec:
     rank: int = 16
     alpha: float = 32.0
     dimensions: int = 16
+    link: Link = Link.CATEGORICAL
 
     def __post_init__(self) -> None:
         if self.rank < 1 or self.dimensions < 1 or self.dimensions > 4096:
@@ -101,6 +103,8 @@ def canonical(spec: BasisSpec, tensors: Mapping[str, Tensor]) -> bytes:
         "alpha": spec.alpha,
         "dimensions": spec.dimensions,
     }
+    if spec.link is not Link.CATEGORICAL:  # absent in the files of the first release
+        meta["link"] = spec.link.value
     ordered = {name: tensors[name].detach().cpu().float().contiguous() for name in sorted(tensors)}
     return save_safetensors(ordered, {"plora": json.dumps(meta, sort_keys=True)})
 
@@ -144,32 +148,43 @@ def fresh_basis(module: nn.Module, spec: BasisSpec, seed: int) -> Basis:
         tensors[f"A.{name}"] = _uniform((spec.rank, d_in), generator)
         tensors[f"B.{name}"] = torch.zeros(d_out, spec.rank)
         tensors[f"P.{name}"] = _uniform((spec.rank, spec.dimensions), generator)
-    head = fresh_head(module, len(spec.labels))
+    head = fresh_head(module, len(spec.labels), spec.link)
     if head is not None:
         for key, value in head[1].state_dict().items():
-            drawn = (
-                torch.randn(value.shape, generator=generator) * 0.02 if value.dim() > 1 else torch.zeros(value.shape)
-            )
-            tensors[f"head.{key}"] = drawn
+            tensors[f"head.{key}"] = _drawn(key, value, generator)
     return Basis(spec, tensors)
 
 
-def fresh_head(module: nn.Module, labels: int) -> tuple[str, nn.Module] | None:
-    """The name of the model's task head and a new head like it with `labels` outputs; None for a causal LM."""
+def fresh_head(module: nn.Module, labels: int, link: Link = Link.CATEGORICAL) -> tuple[str, nn.Module] | None:
+    """The name of the model's task head and a new head like it for `labels` labels; None for a causal LM.
+
+    Its output is (..., labels): logits, or log-probabilities from one number where labels are ordered.
+    """
     for name in HEADS:
         head = getattr(module, name, None)
-        if not isinstance(head, nn.Module):
-            continue
-        new = copy.deepcopy(head)
-        if isinstance(new, nn.Linear):
-            return name, _unset_linear(new, labels)
-        last = [key for key, child in new.named_modules() if isinstance(child, nn.Linear)][-1]
-        parent = new.get_submodule(last.rpartition(".")[0])
-        old = new.get_submodule(last)
-        if isinstance(old, nn.Linear):
-            setattr(parent, last.rpartition(".")[2], _unset_linear(old, labels))
-        return name, new
+        if isinstance(head, nn.Module):
+            if link is Link.ORDINAL:
+                return name, nn.Sequential(_like(head, 1), Thresholds(labels))
+            return name, _like(head, labels)
     return None
+
+
+def _like(head: nn.Module, outputs: int) -> nn.Module:
+    new = copy.deepcopy(head)
+    if isinstance(new, nn.Linear):
+        return _unset_linear(new, outputs)
+    last = [key for key, child in new.named_modules() if isinstance(child, nn.Linear)][-1]
+    parent = new.get_submodule(last.rpartition(".")[0])
+    old = new.get_submodule(last)
+    if isinstance(old, nn.Linear):
+        setattr(parent, last.rpartition(".")[2], _unset_linear(old, outputs))
+    return new
+
+
+def _drawn(key: str, value: Tensor, generator: torch.Generator) -> Tensor:
+    if value.dim() > 1:
+        return torch.randn(value.shape, generator=generator) * 0.02
+    return value.clone() if key.rpartition(".")[2] in ("first", "steps") else torch.zeros(value.shape)
 
 
 def _unset_linear(like: nn.Linear, labels: int) -> nn.Linear:

@@ -1,10 +1,17 @@
-"""Adapter and Basis to bytes and back: exact, versioned, never pickle.
+"""Adapter, Basis and Statistics to bytes and back: exact, versioned, never pickle.
 
 Theory of operation. An Adapter file is
 
     0   4   "PLA1"            4   2   d, u16 little-endian       6   2   zero
     8   32  base fingerprint  40  32  basis fingerprint          72  4d  the vector, float32 little-endian
     72+4d  32  SHA-256 of all that precedes
+
+a Statistics file is
+
+    0   4   "PLS1"            4   2   d, u16 little-endian       6   2   zero
+    8   32  base fingerprint  40  32  basis fingerprint          72  4   examples, u32
+    76  16  prior weight and summed loss, float64                92  4n  point, gradient, and the upper triangle of the
+    information row by row, float32: n = 2d + d(d+1)/2           92+4n  32  SHA-256 of all that precedes
 
 and a Basis file is "PLB1", the SHA-256 of the rest, and a safetensors file whose metadata holds the spec as JSON.
 The digests find damage; who made a file is for the seal to say.
@@ -23,15 +30,24 @@ from torch import Tensor
 
 from .adapter import Adapter
 from .basis import Basis, BasisSpec, Kind, canonical
-from .errors import MalformedAdapter, MalformedBasis, PLoRAError
+from .errors import MalformedAdapter, MalformedBasis, MalformedStatistics, PLoRAError
+from .links import Link
+from .lowrank import LowRankAdapter
+from .lowrank_codec import dumps_low_rank
+from .statistics import Statistics
 
-ADAPTER_MAGIC, BASIS_MAGIC = b"PLA1", b"PLB1"
+ADAPTER_MAGIC, BASIS_MAGIC, STATISTICS_MAGIC = b"PLA1", b"PLB1", b"PLS1"
 _HEADER = struct.Struct("<4sHH32s32s")
+_FACTS = struct.Struct("<Idd")
 MAX_HEADER_BYTES = 1 << 20
 
 
-def dumps(value: Adapter | Basis) -> bytes:
-    """The bytes of an Adapter or Basis: the same value gives the same bytes."""
+def dumps(value: Adapter | LowRankAdapter | Basis | Statistics) -> bytes:
+    """The bytes of a value: the same value gives the same bytes."""
+    if isinstance(value, Statistics):
+        return _dumps_statistics(value)
+    if isinstance(value, LowRankAdapter):
+        return dumps_low_rank(value)
     if isinstance(value, Basis):
         body = canonical(value.spec, value.tensors)
         return BASIS_MAGIC + hashlib.sha256(body).digest() + body
@@ -56,6 +72,38 @@ def loads_adapter(data: bytes) -> Adapter:
         raise MalformedAdapter("digest", "the content does not match its SHA-256")
     vector = torch.from_numpy(np.frombuffer(data, "<f4", d, _HEADER.size).copy())
     return Adapter(base.hex(), basis.hex(), vector)
+
+
+def _dumps_statistics(value: Statistics) -> bytes:
+    d = value.point.numel()
+    upper = value.information[*torch.triu_indices(d, d)]
+    numbers = torch.cat([value.point, value.gradient, upper]).numpy().astype("<f4").tobytes()
+    head = _HEADER.pack(STATISTICS_MAGIC, d, 0, bytes.fromhex(value.base), bytes.fromhex(value.basis))
+    body = head + _FACTS.pack(value.examples, value.prior, value.loss) + numbers
+    return body + hashlib.sha256(body).digest()
+
+
+def loads_statistics(data: bytes) -> Statistics:
+    """The Statistics in `data`. Raises MalformedStatistics, which names the check that failed."""
+    start = _HEADER.size + _FACTS.size
+    if len(data) < start + 32:
+        raise MalformedStatistics("size", f"{len(data)} bytes, at least {start + 32} needed")
+    magic, d, reserved, base, basis = _HEADER.unpack_from(data)
+    if magic != STATISTICS_MAGIC:
+        raise MalformedStatistics("format", "it does not begin with PLS1")
+    if reserved != 0 or d == 0:
+        raise MalformedStatistics("header", f"d = {d}, reserved = {reserved}")
+    count = 2 * d + d * (d + 1) // 2
+    if len(data) != start + 4 * count + 32:
+        raise MalformedStatistics("size", f"{len(data)} bytes, {start + 4 * count + 32} needed for d = {d}")
+    if hashlib.sha256(data[:-32]).digest() != data[-32:]:
+        raise MalformedStatistics("digest", "the content does not match its SHA-256")
+    examples, prior, loss = _FACTS.unpack_from(data, _HEADER.size)
+    numbers = torch.from_numpy(np.frombuffer(data, "<f4", count, start).astype("<f8"))
+    information = torch.zeros(d, d, dtype=torch.float64)
+    information[*torch.triu_indices(d, d)] = numbers[2 * d :]
+    information = information + information.triu(1).T
+    return Statistics(base.hex(), basis.hex(), prior, examples, loss, numbers[:d], numbers[d : 2 * d], information)
 
 
 def loads_basis(data: bytes) -> Basis:
@@ -100,13 +148,14 @@ def _spec_of(meta: object) -> BasisSpec:
         rank=int(str(meta["rank"])),
         alpha=alpha,
         dimensions=int(str(meta["dimensions"])),
+        link=Link(meta.get("link", Link.CATEGORICAL.value)),
     )
 
 
 def _check(spec: BasisSpec, tensors: dict[str, Tensor]) -> None:
     """Every tensor the spec needs, with its exact shape, finite, and no other."""
     needed = {f"{letter}.{target}" for letter in "ABP" for target in spec.targets} | {"prior.mean"}
-    named = {name for name in tensors if not name.startswith("head.")}
+    named = {name for name in tensors if not name.startswith("head.") and name != "prior.information"}
     if needed != named:
         raise MalformedBasis("tensors", f"{sorted(needed ^ named)[:3]} missing or not expected")
     if (spec.kind is Kind.CLASSIFICATION) != any(name.startswith("head.") for name in tensors):
@@ -116,7 +165,7 @@ def _check(spec: BasisSpec, tensors: dict[str, Tensor]) -> None:
             (name.startswith("A.") and (value.dim() != 2 or value.shape[0] != spec.rank))
             or (name.startswith("B.") and (value.dim() != 2 or value.shape[1] != spec.rank))
             or (name.startswith("P.") and value.shape != (spec.rank, spec.dimensions))
-            or (name == "prior.mean" and value.shape != (spec.dimensions,))
+            or (name in ("prior.mean", "prior.information") and value.shape != (spec.dimensions,))
         )
         if wrong or value.dtype != torch.float32:
             raise MalformedBasis(name, f"shape {tuple(value.shape)} {value.dtype}")

@@ -79,6 +79,10 @@ class MalformedBasis(Malformed):
     """Bytes that are no Basis."""
 
 
+class MalformedStatistics(Malformed):
+    """Bytes that are no Statistics."""
+
+
 class UnknownLabel(PLoRAError):
     """An example's label is not one of the Basis's labels."""
 
@@ -119,6 +123,17 @@ class AlreadyAttached(PLoRAError):
         return "a basis is already attached to this model: detach it first"
 
 
+class InvalidSetting(PLoRAError):
+    """A setting that fitting or training cannot work with."""
+
+    def __init__(self, name: str, needed: str) -> None:
+        super().__init__(name, needed)
+        self.name, self.needed = name, needed
+
+    def __str__(self) -> str:
+        return f"{self.name} must be {self.needed}"
+
+
 class NothingToLearn(PLoRAError):
     """Population training was given too little."""
 
@@ -128,3 +143,32 @@ class NothingToLearn(PLoRAError):
 
     def __str__(self) -> str:
         return f"nothing to learn from: {self.what}"
+
+
+class ChangedPopulation(PLoRAError):
+    """A population gave other examples when it was read again."""
+
+    def __str__(self) -> str:
+        return "the population is not what it was when first read: give a list, or an object that can be read again"
+
+
+class UnorderedLabels(PLoRAError):
+    """An ordinal link was asked for, but the labels are not all numbers."""
+
+    def __str__(self) -> str:
+        return "ordinal labels must be numbers, such as 1 to 5: use the categorical link for names"
+
+
+class MalformedCheckpoint(Malformed):
+    """Bytes that are no Checkpoint."""
+
+
+class WrongCheckpoint(PLoRAError):
+    """The Checkpoint belongs to another population, BaseModel or settings."""
+
+    def __init__(self, needed: str, found: str) -> None:
+        super().__init__(needed, found)
+        self.needed, self.found = needed, found
+
+    def __str__(self) -> str:
+        return f"the checkpoint is of training {self.found[:12]}, but {self.needed[:12]} is asked for: begin anew"

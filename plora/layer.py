@@ -1,8 +1,9 @@
 """The PLoRA layer: one frozen Linear, a shared low-rank change, and one user vector for each row of the batch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +12,38 @@ from torch.nn import functional as F
 from .errors import WrongRows
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A low-rank change for each row of a batch. A: (rows, r, d_in); B: (rows, d_out, r), scales included."""
+
+    A: Tensor = field(repr=False)
+    B: Tensor = field(repr=False)
+
+    def added(self, y: Tensor, x: Tensor) -> Tensor:
+        """y (rows, ..., d_out) + B A x (rows, ..., d_in): one grouped product for all rows. Raises WrongRows."""
+        rows = x.shape[0]
+        if self.A.shape[0] != rows:
+            raise WrongRows(self.A.shape[0], rows)
+        z = torch.bmm(x.reshape(rows, -1, x.shape[-1]).to(self.A.dtype), self.A.transpose(1, 2))  # (rows, tokens, r)
+        flat, B = y.reshape(rows, -1, y.shape[-1]), self.B.transpose(1, 2)
+        if y.dtype == self.A.dtype:
+            return torch.baddbmm(flat, z, B).view(y.shape)
+        return (flat + torch.bmm(z, B).to(y.dtype)).view(y.shape)
+
+
+Changes = Mapping[str, Change]
+"""By the full name of the layer they change."""
+
+
 class Rows:
-    """Which user vector each row of the current batch carries.
+    """Which user vector, and which low-rank change beside it, each row of the current batch carries.
 
     Context-local: two threads (or asyncio tasks) that use the same model never see each other's rows.
     """
 
     def __init__(self) -> None:
         self._vectors: ContextVar[Tensor | None] = ContextVar("plora_rows", default=None)
+        self._changes: ContextVar[Changes | None] = ContextVar("plora_changes", default=None)
         self._enabled: ContextVar[bool] = ContextVar("plora_enabled", default=True)
 
     @property
@@ -26,16 +51,22 @@ class Rows:
         """The (batch, d) vectors in use, or None for the generic model."""
         return self._vectors.get()
 
+    def change(self, name: str) -> Change | None:
+        """The low-rank change in use at one layer, if any."""
+        changes = self._changes.get()
+        return None if changes is None else changes.get(name)
+
     @property
     def enabled(self) -> bool:
         return self._enabled.get()
 
     @contextmanager
-    def use(self, vectors: Tensor | None) -> Iterator[None]:
-        token = self._vectors.set(vectors)
+    def use(self, vectors: Tensor | None, changes: Changes | None = None) -> Iterator[None]:
+        token, changed = self._vectors.set(vectors), self._changes.set(changes)
         try:
             yield
         finally:
+            self._changes.reset(changed)
             self._vectors.reset(token)
 
     @contextmanager
@@ -52,7 +83,7 @@ class PLoRALinear(nn.Module):
     """h = W x + b + s B (A drop(x) + P drop(p)), Zhang et al., AAAI-24, with W and b frozen.
 
     `base` is a Linear or GPT-2's Conv1D with d_in inputs and d_out outputs.
-    A: (rank, d_in), B: (d_out, rank), P: (rank, d); s = alpha / rank.
+    A: (rank, d_in), B: (d_out, rank), P: (rank, d); s = alpha / rank. Low-rank changes of the rows are found by `name`.
     """
 
     def __init__(self, base: nn.Module, A: Tensor, B: Tensor, P: Tensor, *, scale: float, rows: Rows) -> None:
@@ -63,6 +94,7 @@ class PLoRALinear(nn.Module):
         self.P = nn.Parameter(P, requires_grad=False)
         self.scale = scale
         self.rows = rows
+        self.name = ""
         self.dropout = 0.0
         self.feature_terms: list[tuple[Tensor, int]] | None = None
 
@@ -83,7 +115,9 @@ class PLoRALinear(nn.Module):
         if self.feature_terms is not None:
             generic = self.scale * (self._drop(inputs) @ self.A.T @ self.B.T)
             self.feature_terms.append(((change - generic).square().sum(), change.numel()))
-        return y + change.to(y.dtype)
+        y = y + change.to(y.dtype)
+        own = self.rows.change(self.name)
+        return y if own is None else own.added(y, inputs)
 
     def _drop(self, x: Tensor) -> Tensor:
         if self.dropout == 0.0 or not self.training:

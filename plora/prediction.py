@@ -5,11 +5,9 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import torch
-from torch import Tensor
 from transformers import GenerationMixin
 
-from .adapter import Adapter
-from .attachment import Attachment, attached
+from .attachment import Attachment, User, attached
 from .basemodel import BaseModel
 from .basis import Basis, Kind
 from .errors import WrongRows
@@ -35,7 +33,7 @@ def predict(
     base: BaseModel,
     basis: Basis,
     texts: Sequence[str],
-    adapters: Sequence[Adapter | None],
+    adapters: Sequence[User],
     *,
     max_new_tokens: int = 32,
 ) -> list[Answer]:
@@ -44,25 +42,27 @@ def predict(
         raise WrongRows(len(adapters), len(texts))
     answers: list[Answer] = []
     with attached(base, basis) as live, torch.no_grad():
-        vectors = live.vectors(adapters)
+        live.check(adapters)
         encoded = [encode_text(base, text) for text in texts]
         for start in range(0, len(texts), ROWS_PER_BATCH):
             part = slice(start, start + ROWS_PER_BATCH)
             if basis.kind is Kind.CLASSIFICATION:
-                answers += _classify(base, live, encoded[part], vectors[part])
+                answers += _classify(base, live, encoded[part], adapters[part])
             else:
-                answers += _continue(base, live, encoded[part], vectors[part], max_new_tokens)
+                answers += _continue(base, live, encoded[part], adapters[part], max_new_tokens)
     return answers
 
 
-def _classify(base: BaseModel, live: Attachment, encoded: Sequence[tuple[int, ...]], vectors: Tensor) -> list[Answer]:
+def _classify(
+    base: BaseModel, live: Attachment, encoded: Sequence[tuple[int, ...]], users: Sequence[User]
+) -> list[Answer]:
     width = max(len(ids) for ids in encoded)
     ids = torch.full((len(encoded), width), pad_id(base))
     mask = torch.zeros(len(encoded), width, dtype=torch.long)
     for row, tokens in enumerate(encoded):
         ids[row, : len(tokens)] = torch.tensor(tokens)
         mask[row, : len(tokens)] = 1
-    with live.use(vectors):
+    with live.use(users):
         chances = forward(base, ids.to(base.device), mask.to(base.device)).float().softmax(-1).cpu()
     labels = live.basis.labels
     found = []
@@ -74,7 +74,7 @@ def _classify(base: BaseModel, live: Attachment, encoded: Sequence[tuple[int, ..
 
 
 def _continue(
-    base: BaseModel, live: Attachment, encoded: Sequence[tuple[int, ...]], vectors: Tensor, max_new_tokens: int
+    base: BaseModel, live: Attachment, encoded: Sequence[tuple[int, ...]], users: Sequence[User], max_new_tokens: int
 ) -> list[Answer]:
     """Greedy continuation, prompts padded on the left: all rows grow at the same end."""
     width = max(len(ids) for ids in encoded)
@@ -84,7 +84,7 @@ def _continue(
         ids[row, width - len(prompt) :] = torch.tensor(prompt)
         mask[row, width - len(prompt) :] = 1
     model = cast(GenerationMixin, base.module)
-    with live.use(vectors):
+    with live.use(users):
         out = model.generate(
             input_ids=ids.to(base.device),
             attention_mask=mask.to(base.device),

@@ -6,15 +6,15 @@ from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .adapter import Adapter
-from .attachment import attached
 from .basemodel import BaseModel
 from .basis import Basis, Kind
+from .engine import Engine
 from .errors import WrongBaseModel, WrongBasis
-from .examples import Example, Row, encode, row_hits, row_losses
-from .passes import Passes, passes
+from .examples import Example, Row, encode_all, row_hits, row_losses
+from .fitting import checked
+from .passes import Passes, with_room
 
 STRANGERS = 4
 """Wrong-user vectors, drawn once for a Basis from its population's distribution: nobody's, and the same for all."""
@@ -22,6 +22,8 @@ STRANGERS = 4
 SMOOTHING = 2.0
 """Pseudo-examples of the generic model's own label shares in a user's label prior."""
 
+MEMBERS_AT_A_TIME = 64
+"""What bounds the memory of scoring."""
 
 CONTROLS = ("generic", "label_prior", "wrong_user", "personal")
 
@@ -65,19 +67,27 @@ class Judged:
     held_out: Sequence[Example] = field(repr=False)
 
 
-def score(base: BaseModel, basis: Basis, cohort: Sequence[Judged]) -> list[Scores]:
+def score(base: BaseModel, basis: Basis, cohort: Sequence[Judged], *, engine: Engine | None = None) -> list[Scores]:
     """Scores for each member, in common passes; no member's figures depend on another's data.
 
     The label prior is the generic model with its label shares moved to the user's smoothed ones (learned examples
-    only); for a causal LM, which has no labels, it is the generic model. Raises WrongBasis, WrongBaseModel,
-    UnknownLabel.
+    only); for a causal LM, which has no labels, it is the generic model. An `engine` made before for this Basis saves
+    making one. Raises WrongBasis, WrongBaseModel, UnknownLabel.
     """
-    held = [[encode(base, basis, example) for example in member.held_out] for member in cohort]
-    learned = [[encode(base, basis, example) for example in member.learned] for member in cohort]
     for member in cohort:
         _check(basis, member.adapter)
-    with attached(base, basis) as live, passes(base, live, [row for part in (*held, *learned) for row in part]) as run:
-        figures = _figures(basis, run, cohort, held, learned)
+    made = checked(engine, basis) or Engine(base, basis)
+    found: list[Scores] = []
+    for start in range(0, len(cohort), MEMBERS_AT_A_TIME):
+        found += _score(made, cohort[start : start + MEMBERS_AT_A_TIME])
+    return found
+
+
+def _score(engine: Engine, cohort: Sequence[Judged]) -> list[Scores]:
+    base, basis = engine.base, engine.basis
+    held = [encode_all(base, basis, member.held_out) for member in cohort]
+    learned = [encode_all(base, basis, member.learned) for member in cohort]
+    figures = with_room(engine, [*held, *learned], lambda run, _: _figures(basis, run, cohort, held, learned))
     counts = [len(part) for part in held]
     return [_scores(*parts) for parts in zip(*(torch.split(figure, counts) for figure in figures), strict=True)]
 
@@ -113,16 +123,18 @@ def _figures(
     own = torch.zeros(run.count, basis.spec.dimensions)
     own[:total] = torch.cat([m.adapter.vector.expand(len(part), -1) for m, part in zip(cohort, held, strict=True)])
     personal = run.each(own, _hits_and_losses, unseen)[:total]
-    wrong = [run.each(v.expand(run.count, -1), _hits_and_losses, unseen)[:total] for v in strangers(basis)]
-    generic = run.each(None, _hits_and_losses, unseen)[:total]
-    prior = generic
-    if basis.kind is Kind.CLASSIFICATION:
-        chances = run.each(None, lambda logits, _: F.log_softmax(logits.float(), dim=-1))
-        prior = _label_prior(chances, held, learned)
-    return generic, prior, torch.stack(wrong).mean(0), personal
+    wrong = [run.alike(vector, _hits_and_losses, unseen)[:total] for vector in strangers(basis)]
+    if basis.kind is not Kind.CLASSIFICATION:
+        generic = run.alike(None, _hits_and_losses, unseen)[:total]
+        return generic, generic, torch.stack(wrong).mean(0), personal
+    everything = torch.ones(run.count, dtype=torch.bool)
+    logits = run.alike(None, lambda found, _: found, everything)
+    generic = _hits_and_losses(logits[:total], run.targets[:total])
+    return generic, _label_prior(logits.log_softmax(-1), held, learned), torch.stack(wrong).mean(0), personal
 
 
 def _hits_and_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    logits = logits.float()
     return torch.stack([row_hits(logits, targets), row_losses(logits, targets)], dim=1)
 
 

@@ -1,10 +1,10 @@
 """Decisions as pure functions: frozen facts (and `now`) in, a decision with its reason out. No clock and no I/O."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from policies import access, cohort, promotion, retention, selection, trigger
+from policies import access, cohort, promotion, refit, retention, selection, trigger
 from policies.decision import Decision
 from policies.facts import InvalidFact, PolicyError
 
@@ -20,6 +20,7 @@ class Policies:
     what: Callable[
         [Sequence[selection.Candidate], selection.Budget, int], selection.Selection | selection.NotEnough
     ] = selection.what
+    how: Callable[[selection.Selection, Collection[int], refit.Growth], refit.Refit | refit.Full] = refit.how
     pack: Callable[[Sequence[cohort.Load], int, int], tuple[tuple[int, ...], ...]] = cohort.pack
     judge: Callable[
         [promotion.Evidence, promotion.Evidence | None, promotion.Bar], promotion.Promote | promotion.Reject

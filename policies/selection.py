@@ -13,12 +13,16 @@ from policies.facts import InvalidFact, aware, distinct, share, whole
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An example to choose from. Its keys are digests: equal for equal texts or labels, and not readable."""
+    """An example to choose from. Its keys are digests: equal for equal texts or labels, and not readable.
+
+    `learnt`: the current version has learnt from it, and is not to be judged on it.
+    """
 
     id: int
     text_key: bytes
     label_key: bytes
     at: datetime
+    learnt: bool = False
 
     def __post_init__(self) -> None:
         aware("Candidate.at", self.at)
@@ -73,7 +77,8 @@ def what(candidates: Sequence[Candidate], budget: Budget, seed: int) -> Selectio
 
     The order of `candidates` does not matter. A text's lot depends on `seed` and its key alone, so with one seed per
     user a held-out text tends to stay held out from run to run, also when it is labelled anew: the current version
-    and the next are then judged on what neither has learnt.
+    and the next are then judged on what neither has learnt. What is known to be learnt is held out only when nothing
+    else is left.
     """
     distinct("Candidate.id", [candidate.id for candidate in candidates])
     recent = _newest(candidates)[: budget.max_examples]
@@ -103,13 +108,13 @@ def _draw(recent: Sequence[Candidate], count: int, seed: int) -> frozenset[int]:
 
     The j-th of a label's s candidates, in seeded order, stands at (j + 1/2) / s. Taking those that stand lowest gives
     each label its share, rounded. The last of a label is taken only when nothing else is left: one stays to learn
-    from.
+    from. Those already learnt stand behind the others, in their label and in all.
     """
     by_label: defaultdict[bytes, list[Candidate]] = defaultdict(list)
-    for candidate in sorted(recent, key=lambda candidate: _lot(candidate, seed)):
+    for candidate in sorted(recent, key=lambda candidate: (candidate.learnt, _lot(candidate, seed))):
         by_label[candidate.label_key].append(candidate)
     queue = [
-        (j == len(stratum) - 1, (j + 0.5) / len(stratum), _lot(candidate, seed), candidate.id)
+        (candidate.learnt, j == len(stratum) - 1, (j + 0.5) / len(stratum), _lot(candidate, seed), candidate.id)
         for stratum in by_label.values()
         for j, candidate in enumerate(stratum)
     ]

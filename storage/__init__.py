@@ -26,7 +26,10 @@ from storage.errors import (
     WrongKeyRing,
     WrongPragma,
 )
+from storage.finishing import Finished
 from storage.keys import KeyRing, read_key
+from storage.materials import Material
+from storage.outlived import Outlived
 from storage.records import (
     TRANSITIONS,
     ActivityRow,
@@ -70,6 +73,7 @@ __all__ = [
     "Event",
     "EventIdReused",
     "EventKind",
+    "Finished",
     "FinishedRun",
     "Health",
     "KeyFilePermissions",
@@ -77,7 +81,9 @@ __all__ = [
     "KeyRingExists",
     "KeyRingMissing",
     "KeysBesideData",
+    "Material",
     "NewEvent",
+    "Outlived",
     "Receipt",
     "Recorded",
     "Rotation",

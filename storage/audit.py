@@ -10,7 +10,8 @@ copy of the whole database is only found by comparing with a head exported earli
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, insert, select, update
@@ -35,25 +36,20 @@ class Entry:
     outcome: str
 
 
-def append(connection: Connection, key: bytes, entry: Entry, now: datetime) -> None:
-    """Chain `entry` to the newest one."""
+def append(connection: Connection, key: bytes, entries: Sequence[Entry], now: datetime) -> None:
+    """Chain `entries`, in their order, to the newest one."""
+    if not entries:
+        return
     head = connection.execute(select(audit_head).where(audit_head.c.id == HEAD).with_for_update()).one_or_none()
-    seq, previous = (1, FIRST) if head is None else (head.seq + 1, head.hash)
-    digest = _digest(previous, seq, now, entry)
-    connection.execute(
-        insert(audit).values(
-            seq=seq,
-            at=now,
-            tenant=entry.tenant,
-            actor=entry.actor,
-            action=entry.action,
-            object=entry.object,
-            outcome=entry.outcome,
-            prev=previous,
-            hash=digest,
-        )
-    )
-    newest = {"seq": seq, "hash": digest, "mac": _mac(key, seq, digest)}
+    seq, previous = (0, FIRST) if head is None else (head.seq, head.hash)
+    rows = []
+    for entry in entries:
+        seq += 1
+        digest = _digest(previous, seq, now, entry)
+        rows.append(asdict(entry) | {"seq": seq, "at": now, "prev": previous, "hash": digest})
+        previous = digest
+    connection.execute(insert(audit), rows)
+    newest = {"seq": seq, "hash": previous, "mac": _mac(key, seq, previous)}
     if head is None:
         connection.execute(insert(audit_head).values(id=HEAD, **newest))
     else:

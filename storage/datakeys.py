@@ -4,9 +4,10 @@ import hmac
 import secrets
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from storage.errors import Unreadable
 from storage.keys import DESTROYED, KeyPlace, KeyRing, wrapped_epoch
@@ -55,22 +56,40 @@ class DataKeys:
 
     def get(self, connection: Connection, owner: str) -> DataKey:
         """Raises Unreadable when the key was destroyed, never existed, or is wrapped by another key ring."""
+        key = self.of(connection, [owner])[owner]
+        if isinstance(key, Unreadable):
+            raise key
+        return key
+
+    def of(self, connection: Connection, owners: Sequence[str]) -> dict[str, DataKey | Unreadable]:
+        """The key of each of `owners`, or why there is none."""
         with self._guard:
             purges = self._purges
-            if owner in self._known:
+            found: dict[str, DataKey | Unreadable] = {
+                owner: self._known[owner] for owner in dict.fromkeys(owners) if owner in self._known
+            }
+            for owner in found:
                 self._known.move_to_end(owner)
-                return self._known[owner]
-        row = connection.execute(select(data_keys).where(data_keys.c.owner == owner)).one_or_none()
-        if row is None or row.wrapped == DESTROYED:
-            raise Unreadable(f"the data key of {owner}")
-        secret = self.ring.unwrap(row.wrapped, _place(row.tenant, owner, row.key_id, row.generation))
-        key = DataKey(row.tenant, owner, row.key_id, row.generation, secret)
+        missing = [owner for owner in dict.fromkeys(owners) if owner not in found]
+        if not missing:
+            return found
+        rows = {row.owner: row for row in connection.execute(select(data_keys).where(data_keys.c.owner.in_(missing)))}
+        read = {owner: self._unwrapped(owner, rows.get(owner)) for owner in missing}
         with self._guard:
-            if purges == self._purges:  # else `row` may come from a snapshot older than a forgetting
-                self._known[owner] = key
+            if purges == self._purges:  # else a row may come from a snapshot older than a forgetting
+                self._known.update((owner, key) for owner, key in read.items() if isinstance(key, DataKey))
                 while len(self._known) > self._cached:
                     self._known.popitem(last=False)
-        return key
+        return found | read
+
+    def _unwrapped(self, owner: str, row: Row[tuple[object, ...]] | None) -> DataKey | Unreadable:
+        if row is None or row.wrapped == DESTROYED:
+            return Unreadable(f"the data key of {owner}")
+        try:
+            secret = self.ring.unwrap(row.wrapped, _place(row.tenant, owner, row.key_id, row.generation))
+        except Unreadable as problem:
+            return problem
+        return DataKey(row.tenant, owner, row.key_id, row.generation, secret)
 
     def destroy(self, connection: Connection, owner: str) -> None:
         """Overwrite the wrapped key in place. Call `purge` once that is committed."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, func, insert, literal, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, literal, select, update
 
 from storage import runs, tenants, users
 from storage.datakeys import DataKey, DataKeys
@@ -18,6 +18,8 @@ from storage.transaction import Transaction
 
 MAX_BATCH = 10_000
 CODES = {EventKind.EXAMPLE: 1, EventKind.CORRECTION: 2, EventKind.CONSENT: 3}
+
+READ = [column for column in table.c if column.name not in {"tenant", "dedup"}]
 
 Outcome = Recorded | EventIdReused | UserForgotten
 
@@ -94,17 +96,27 @@ def record(tx: Transaction, tenant: str, events: Sequence[NewEvent], *, default_
 
 def read(connection: Connection, keys: DataKeys, user: str) -> list[Event]:
     """Everything still kept of the user, oldest first. Raises Unreadable when a row was altered or moved."""
-    rows = connection.execute(select(table).where(table.c.user == user).order_by(table.c.seq)).all()
-    if not rows:
-        return []
-    key = keys.get(connection, user)
+    rows = stored(connection, [user]).get(user)
+    return unsealed(keys.get(connection, user), rows) if rows else []
+
+
+def stored(connection: Connection, whom: Sequence[str]) -> dict[str, list[Row[tuple[object, ...]]]]:
+    """Everything still kept of these users, each user's oldest first, as it lies in the database."""
+    rows: dict[str, list[Row[tuple[object, ...]]]] = {}
+    for row in connection.execute(select(*READ).where(table.c.user.in_(whom)).order_by(table.c.user, table.c.seq)):
+        rows.setdefault(row.user, []).append(row)
+    return rows
+
+
+def unsealed(key: DataKey, rows: Sequence[Row[tuple[object, ...]]]) -> list[Event]:
+    """These rows of one user. Raises Unreadable when one was altered or moved."""
     events = []
     for row in rows:
         try:
             content = unseal_body(key.secret, _context(key, row.identity, row.kind), row.body_sealed)
         except Unreadable:
             raise Unreadable(f"event {row.seq}") from None
-        events.append(Event(row.seq, user, row.kind, row.time, row.received_at, content))
+        events.append(Event(row.seq, row.user, row.kind, row.time, row.received_at, content))
     return events
 
 
@@ -113,7 +125,7 @@ def delete_some(tx: Transaction, user: str, seqs: Sequence[int]) -> int:
     row = users.active(tx.connection, user)
     gone = tx.connection.execute(delete(table).where(table.c.user == user, table.c.seq.in_(seqs))).rowcount
     if gone:
-        users.recount(tx.connection, user, row.watermark)
+        users.recount(tx.connection, [user])
         tx.audit(row.tenant, "store", "events.delete", user, f"{gone} deleted")
     return gone
 

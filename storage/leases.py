@@ -5,17 +5,19 @@ A claim raises `epoch`, and every later write of the claimant names (id, epoch),
 nothing. There is no reaper that could itself get stuck: an expired lease is taken by the next claim.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
-from sqlalchemy import Row, Table, and_, case, or_, select, update
+from sqlalchemy import ColumnElement, Row, Table, case, select, update
 
 from storage.errors import StaleEpoch
 from storage.records import BasisState, RunState, sources
 from storage.tables import OPEN, bases, runs
 from storage.transaction import Transaction
+
+AT_ONCE = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,36 +62,54 @@ def claim(tx: Transaction, leased: Leased, owner: str, limit: int, lease_s: floa
 
 def extend(tx: Transaction, leased: Leased, pairs: Sequence[tuple[int, int]], lease_s: float) -> set[int]:
     """Move the end of these (id, epoch) leases; returns the ids that are still held."""
-    if not pairs:
-        return set()
     table = leased.table
-    held = or_(*(and_(table.c.id == number, table.c.epoch == epoch) for number, epoch in pairs))
-    statement = (
-        update(table)
-        .where(held, table.c.state == leased.running)
-        .values(claimable_at=tx.now + timedelta(seconds=lease_s))
-        .returning(table.c.id)
-    )
-    return set(tx.connection.execute(statement).scalars())
+    kept: set[int] = set()
+    for held in _alike(leased, pairs):
+        statement = (
+            update(table)
+            .where(held, table.c.state == leased.running)
+            .values(claimable_at=tx.now + timedelta(seconds=lease_s))
+            .returning(table.c.id)
+        )
+        kept |= set(tx.connection.execute(statement).scalars())
+    return kept
 
 
 def settle(
     tx: Transaction, leased: Leased, claimed: tuple[int, int], target: Enum, values: Mapping[str, object]
 ) -> Row[tuple[object, ...]]:
     """Move the row claimed as (id, epoch) to `target`. Raises StaleEpoch when it is not held any more."""
-    number, epoch = claimed
-    table = leased.table
-    statement = (
-        update(table)
-        .where(table.c.id == number, table.c.epoch == epoch, table.c.state == leased.running)
-        .where(table.c.state.in_(sources(target)))
-        .values(state=target, **values)
-        .returning(table)
-    )
-    row = tx.connection.execute(statement).one_or_none()
+    row = settle_all(tx, leased, [claimed], target, values).get(claimed)
     if row is None:
-        raise StaleEpoch(leased.what, number, epoch)
+        raise StaleEpoch(leased.what, *claimed)
     return row
+
+
+def settle_all(
+    tx: Transaction, leased: Leased, claims: Sequence[tuple[int, int]], target: Enum, values: Mapping[str, object]
+) -> dict[tuple[int, int], Row[tuple[object, ...]]]:
+    """Move those of the rows claimed as (id, epoch) to `target` that are still held; returns them by claim."""
+    table = leased.table
+    settled: dict[tuple[int, int], Row[tuple[object, ...]]] = {}
+    for held in _alike(leased, claims):
+        statement = (
+            update(table)
+            .where(held, table.c.state == leased.running, table.c.state.in_(sources(target)))
+            .values(state=target, **values)
+            .returning(table)
+        )
+        settled |= {(row.id, row.epoch): row for row in tx.connection.execute(statement)}
+    return settled
+
+
+def still_held(tx: Transaction, leased: Leased, claims: Sequence[tuple[int, int]]) -> dict[tuple[int, int], str]:
+    """Which of the claims (id, epoch) still hold, each with the user of its row; locked where the database can."""
+    table = leased.table
+    found: dict[tuple[int, int], str] = {}
+    for held in _alike(leased, claims):
+        query = select(table.c.id, table.c.epoch, table.c.user).where(held, table.c.state == leased.running)
+        found |= {(row.id, row.epoch): row.user for row in tx.connection.execute(query.with_for_update())}
+    return found
 
 
 def requeue(
@@ -98,6 +118,16 @@ def requeue(
     """Give the claim back, to be claimed again from `at` on. The epoch stays, the lease is gone."""
     values = {"run_at": at, "claimable_at": at, "owner": None, "error_code": error_code}
     return settle(tx, leased, claimed, leased.queued, values)
+
+
+def _alike(leased: Leased, claims: Sequence[tuple[int, int]]) -> Iterator[ColumnElement[bool]]:
+    """The rows of `claims`, epoch by epoch and not too many at once: a database bounds how long a condition may be."""
+    by_epoch: dict[int, list[int]] = {}
+    for number, epoch in claims:
+        by_epoch.setdefault(epoch, []).append(number)
+    for epoch, numbers in by_epoch.items():
+        for start in range(0, len(numbers), AT_ONCE):
+            yield leased.table.c.id.in_(numbers[start : start + AT_ONCE]) & (leased.table.c.epoch == epoch)
 
 
 def lease_until(row: Row[tuple[object, ...]]) -> datetime | None:

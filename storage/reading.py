@@ -1,15 +1,17 @@
 """The reading half of the Store: every method is one snapshot, and none waits for a writer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
 from sqlalchemy import Connection
 
-from storage import audit, bases, events, health, runs, schema, tenants, users, versions
+from storage import audit, bases, events, health, materials, runs, schema, tenants, users, versions
 from storage.blobs import Blobs
 from storage.database import Database
 from storage.datakeys import DataKeys
+from storage.errors import Unreadable
+from storage.materials import Material
 from storage.records import (
     ActivityRow,
     AdapterVersion,
@@ -72,9 +74,18 @@ class Readings:
         with self._read() as connection:
             return events.read(connection, self._keys, user)
 
-    def activity(self, user: str, now: datetime) -> ActivityRow | None:
+    def materials(self, whom: Sequence[str]) -> dict[str, Material | Unreadable]:
+        """What a run of each of these users works from, or why it can not be read."""
         with self._read() as connection:
-            return users.activity(connection, user, now)
+            return materials.read(connection, self._keys, whom)
+
+    def activity(self, user: str, now: datetime) -> ActivityRow | None:
+        return self.activities([user], now).get(user)
+
+    def activities(self, whom: Sequence[str], now: datetime) -> dict[str, ActivityRow]:
+        """By user, without those who are unknown."""
+        with self._read() as connection:
+            return users.activities(connection, whom, now)
 
     def due_users(self, now: datetime, limit: int, min_fresh: int = 1) -> list[str]:
         """Active, consenting users with `min_fresh` fresh examples, no open run, and not postponed past `now`."""
@@ -110,8 +121,12 @@ class Readings:
 
     def versions(self, user: str) -> list[AdapterVersion]:
         """Oldest first."""
+        return self.versions_of([user])[user]
+
+    def versions_of(self, whom: Sequence[str]) -> dict[str, list[AdapterVersion]]:
+        """Of each of these users, oldest first."""
         with self._read() as connection:
-            return versions.listed(connection, user)
+            return versions.listed(connection, whom)
 
     def basis(self, basis: int) -> BasisRecord | None:
         with self._read() as connection:

@@ -144,6 +144,7 @@ class User:
 class ActivityRow:
     """What a trigger asks about a user. `fresh` counts examples after the last run's watermark, `runs_today` by UTC."""
 
+    tenant: str
     consented: bool
     fresh: int
     total: int
@@ -178,7 +179,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
-    """What a run made and how it was judged. `watermark_seq` is the last event that it looked at."""
+    """What a run made and how it was judged. `watermark_seq` is the last event it saw; `statistics` no host gets."""
 
     adapter: bytes = field(repr=False)
     promoted: bool
@@ -188,6 +189,7 @@ class FinishedRun:
     base: str
     basis: str
     watermark_seq: int
+    statistics: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

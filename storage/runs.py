@@ -1,36 +1,48 @@
 """Training runs: opened once per user at a time, claimed under a lease, settled under an epoch."""
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, insert, select, update
 
 from storage import leases
 from storage.leases import RUNS
-from storage.records import Run, RunState, UserState, sources
+from storage.records import Run, RunState, sources
 from storage.tables import runs as table
 from storage.tables import users
 from storage.transaction import Transaction
+from storage.users import all_active
 
 
-def open_one(tx: Transaction, user: str, basis: str, reason: str) -> Run | None:
-    """Queue a run; None when the user has one open, or is unknown or forgotten."""
-    row = tx.connection.execute(select(users).where(users.c.id == user).with_for_update()).one_or_none()
-    if row is None or row.state is not UserState.ACTIVE or row.open_run is not None:
-        return None
-    values = {
-        "tenant": row.tenant,
-        "user": user,
-        "basis": basis,
-        "reason": reason,
-        "state": RunState.QUEUED,
-        "epoch": 0,
-        "attempts": 0,
-        "crashes": 0,
-        "run_at": tx.now,
-        "claimable_at": tx.now,
-        "created_at": tx.now,
+def open_all(tx: Transaction, wanted: Sequence[tuple[str, str, str]]) -> dict[str, Run]:
+    """Queue a run for each (user, basis, reason); by user, without who has one open, is unknown or forgotten."""
+    free = all_active(tx.connection, [user for user, _, _ in wanted])
+    rows = {
+        user: {
+            "tenant": free[user].tenant,
+            "user": user,
+            "basis": basis,
+            "reason": reason,
+            "state": RunState.QUEUED,
+            "epoch": 0,
+            "attempts": 0,
+            "crashes": 0,
+            "run_at": tx.now,
+            "claimable_at": tx.now,
+            "created_at": tx.now,
+        }
+        for user, basis, reason in wanted
+        if user in free and free[user].open_run is None
     }
-    opened = tx.connection.execute(insert(table).values(**values).returning(table)).one()
-    tx.connection.execute(update(users).where(users.c.id == user).values(open_run=opened.id, last_run_at=tx.now))
-    return to_run(opened)
+    if not rows:
+        return {}
+    opened = tx.connection.execute(insert(table).returning(table), list(rows.values())).all()
+    tx.connection.execute(
+        update(users)
+        .where(users.c.id == bindparam("of_user"))
+        .values(open_run=bindparam("opened"), last_run_at=tx.now),
+        [{"of_user": row.user, "opened": row.id} for row in opened],
+    )
+    return {row.user: to_run(row) for row in opened}
 
 
 def settle(
@@ -41,6 +53,14 @@ def settle(
     row = leases.settle(tx, RUNS, claimed, target, values)
     _free(tx, [row])
     return to_run(row)
+
+
+def settle_all(tx: Transaction, claims: Sequence[tuple[int, int]], target: RunState) -> dict[tuple[int, int], Run]:
+    """End those of the runs claimed as (id, epoch) that are still held, and free their users; returns them by claim."""
+    values = {"finished_at": tx.now, "error_code": None, "error_reason": None}
+    rows = leases.settle_all(tx, RUNS, claims, target, values)
+    _free(tx, list(rows.values()))
+    return {claim: to_run(row) for claim, row in rows.items()}
 
 
 def fail(tx: Transaction, claimed: tuple[int, int], error_code: str, reason: str) -> None:
@@ -111,6 +131,7 @@ def _cancel(tx: Transaction, which: ColumnElement[bool], reason: str) -> list[Ro
 
 
 def _free(tx: Transaction, rows: list[Row[tuple[object, ...]]]) -> None:
-    for row in rows:
-        mine = (users.c.id == row.user) & (users.c.open_run == row.id)
-        tx.connection.execute(update(users).where(mine).values(open_run=None, last_run_at=tx.now))
+    for start in range(0, len(rows), leases.AT_ONCE):
+        part = rows[start : start + leases.AT_ONCE]
+        theirs = users.c.id.in_([row.user for row in part]) & users.c.open_run.in_([row.id for row in part])
+        tx.connection.execute(update(users).where(theirs).values(open_run=None, last_run_at=tx.now))

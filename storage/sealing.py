@@ -52,7 +52,7 @@ MAX_CONTEXT = 1024
 PREFIX = struct.Struct(">4sBBBB16s16sIHH")
 MAGIC, FORMAT, SUITE = b"PLR1", 1, 1
 ZERO_ID = bytes(16)
-FIELDS = (16, 16, 4, 8, 8, 32, 32, 8)  # sizes of the context's fields; a field's tag is its place, from 1
+FIELDS = struct.Struct(">BB16sBB16sBBIBBQBBQBB32sBB32sBBQ")  # each field after its tag, which is its place, and size
 
 
 class Kind(IntEnum):
@@ -63,6 +63,7 @@ class Kind(IntEnum):
     MESSAGE = 5
     BASIS = 6
     EXTERNAL_ID = 7
+    STATISTICS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +87,19 @@ class Context:
     watermark: int = 0
 
     def header(self, object_id: bytes) -> bytes:
-        values = (
-            self.tenant,
-            self.subject,
-            self.version.to_bytes(4, "big"),
-            self.run.to_bytes(8, "big"),
-            self.epoch.to_bytes(8, "big"),
-            self.base,
-            self.basis,
-            self.watermark.to_bytes(8, "big"),
-        )
-        if tuple(len(value) for value in values) != FIELDS or len(object_id) != 16 or len(self.key_id) != 16:
+        ids, digests = (self.tenant, self.subject, object_id, self.key_id), (self.base, self.basis)
+        if any(len(each) != 16 for each in ids) or any(len(each) != 32 for each in digests):
             raise BadRecord("context", "ids of 16 bytes and digests of 32")
-        fields = b"".join(bytes((tag, len(value))) + value for tag, value in enumerate(values, start=1))
+        fields = FIELDS.pack(
+            *(1, 16, self.tenant),
+            *(2, 16, self.subject),
+            *(3, 4, self.version),
+            *(4, 8, self.run),
+            *(5, 8, self.epoch),
+            *(6, 32, self.base),
+            *(7, 32, self.basis),
+            *(8, 8, self.watermark),
+        )
         return _prefix(self.kind, object_id, self.key_id, self.generation, len(fields)) + fields
 
 

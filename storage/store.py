@@ -4,13 +4,13 @@ Times are aware and given by the caller; the store reads no clock. Users are nam
 where a host's own id comes in: record_events, user and forget.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
 
-from storage import bases, forgetting, leases, runs, schema, tenants, users
+from storage import bases, finishing, forgetting, leases, runs, schema, tenants, users
 from storage import events as recording
 from storage import versions as adapters
 from storage.bases import FinishedBasis
@@ -18,8 +18,10 @@ from storage.blobs import Blobs
 from storage.database import Database
 from storage.datakeys import DataKeys
 from storage.errors import EventIdReused, Unreadable, UserForgotten, WrongKeyRing
+from storage.finishing import Finished
 from storage.keys import KeyRing
 from storage.leases import BASES, RUNS
+from storage.outlived import Outlived, delete_all
 from storage.reading import Readings
 from storage.records import (
     AdapterVersion,
@@ -104,15 +106,20 @@ class Store(Readings):
         with self._write(now) as tx:
             return recording.delete_some(tx, user, seqs)
 
-    def postpone_user(self, user: str, until: datetime, now: datetime) -> None:
-        """Keep the user out of due_users until then, so that waiting users do not hide those behind them."""
+    def postpone_users(self, until: Mapping[str, datetime], now: datetime) -> None:
+        """Keep each user out of due_users until then, so that waiting users do not hide those behind them."""
         with self._write(now) as tx:
-            users.postpone(tx, user, until)
+            users.postpone(tx, until)
 
     def open_run(self, user: str, basis: str, reason: str, now: datetime) -> Run | None:
         """Queue a run; None when the user has one open, or is unknown or forgotten."""
         with self._write(now) as tx:
-            return runs.open_one(tx, user, basis, reason)
+            return runs.open_all(tx, [(user, basis, reason)]).get(user)
+
+    def open_runs(self, wanted: Sequence[tuple[str, str, str]], now: datetime) -> dict[str, Run]:
+        """Queue a run for each (user, basis, reason); by user, without those for whom `open_run` gives None."""
+        with self._write(now) as tx:
+            return runs.open_all(tx, wanted)
 
     def claim_runs(self, owner: str, limit: int, lease_s: float, now: datetime) -> list[Run]:
         """Claim queued and due runs, and running ones whose lease ran out, for `lease_s` from `now`."""
@@ -142,7 +149,18 @@ class Store(Readings):
     def finish_run(self, run: int, epoch: int, outcome: FinishedRun, now: datetime) -> AdapterVersion:
         """Settle the run, write its version, promote it if it won. Raises StaleEpoch, writing nothing."""
         with self._write(now) as tx:
-            return adapters.finish(tx, (run, epoch), outcome)
+            [finished] = finishing.finish(tx, [((run, epoch), outcome)])
+        if not isinstance(finished, AdapterVersion):
+            raise finished
+        return finished
+
+    def finish_runs(self, outcomes: Sequence[tuple[int, int, FinishedRun]], now: datetime) -> list[Finished]:
+        """Settle (run, epoch, outcome) after another, all or none durable: a version for each, or why there is none.
+
+        The errors among the answers are returned, not raised; their runs are as they were.
+        """
+        with self._write(now) as tx:
+            return finishing.finish(tx, [((run, epoch), outcome) for run, epoch, outcome in outcomes])
 
     def rollback(self, user: str, to: int | None, actor: str, now: datetime) -> AdapterVersion | None:
         """Serve version `to`, which was current once; 0: the generic model; None: the newest retired one before.
@@ -156,6 +174,11 @@ class Store(Readings):
         """Delete versions that are not current; returns how many there were. Raises CurrentVersionKept."""
         with self._write(now) as tx:
             return adapters.delete_some(tx, user, versions)
+
+    def delete_outlived(self, outlived: Sequence[Outlived], now: datetime) -> int:
+        """Delete versions and events of many users; returns how many. A version that is current by now stays."""
+        with self._write(now) as tx:
+            return delete_all(tx, outlived)
 
     def forget(self, tenant: str, external_id: str, actor: str, now: datetime) -> Receipt | None:
         """Destroy the user's key and rows. None when there never was such a user; again is harmless."""

@@ -202,6 +202,7 @@ versions = Table(
     Column("watermark_seq", BigInteger, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("adapter_sealed", LargeBinary, nullable=False),
+    Column("statistics_sealed", LargeBinary),
 )
 CURRENT = text("state = 'current'")
 Index("versions_one_current", versions.c.user, unique=True, sqlite_where=CURRENT, postgresql_where=CURRENT)

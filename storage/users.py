@@ -1,9 +1,10 @@
 """Users: found by an HMAC of the host's id, which itself is only kept sealed; and what policies ask about them."""
 
 import uuid
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from storage import tenants
 from storage.datakeys import DataKey, DataKeys
@@ -63,10 +64,16 @@ def get(connection: Connection, user: str) -> User | None:
 
 def active(connection: Connection, user: str) -> Row[tuple[object, ...]]:
     """The row of an active user, locked where the database can. Raises UnknownUser."""
-    row = connection.execute(select(users).where(users.c.id == user).with_for_update()).one_or_none()
-    if row is None or row.state is not UserState.ACTIVE:
+    row = all_active(connection, [user]).get(user)
+    if row is None:
         raise UnknownUser(user)
     return row
+
+
+def all_active(connection: Connection, whom: Sequence[str]) -> dict[str, Row[tuple[object, ...]]]:
+    """The rows of those who are active, locked where the database can."""
+    query = select(users).where(users.c.id.in_(whom), users.c.state == UserState.ACTIVE).with_for_update()
+    return {row.id: row for row in connection.execute(query)}
 
 
 def external_id(connection: Connection, keys: DataKeys, user: str) -> str:
@@ -82,22 +89,26 @@ def listed(connection: Connection, tenant: str, limit: int, after: str) -> list[
     return [_user(row) for row in connection.execute(query)]
 
 
-def activity(connection: Connection, user: str, now: datetime) -> ActivityRow | None:
-    row = connection.execute(select(users).where(users.c.id == user)).one_or_none()
-    if row is None:
-        return None
+def activities(connection: Connection, whom: Sequence[str], now: datetime) -> dict[str, ActivityRow]:
+    """By user, without those who are unknown."""
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) - (now.utcoffset() or START - START)
-    today = select(func.count()).select_from(runs).where(runs.c.user == user, runs.c.created_at >= midnight)
-    return ActivityRow(
-        consented=row.consented,
-        fresh=row.fresh,
-        total=row.total,
-        has_open_run=row.open_run is not None,
-        last_run_at=row.last_run_at,
-        last_event_at=row.last_event_at,
-        runs_today=connection.execute(today).scalar_one(),
-        forgotten=row.state is UserState.FORGOTTEN,
-    )
+    todays = runs.c.user.in_(whom) & (runs.c.created_at >= midnight)
+    counted = select(runs.c.user, func.count().label("opened")).where(todays).group_by(runs.c.user)
+    today = {row.user: row.opened for row in connection.execute(counted)}
+    return {
+        row.id: ActivityRow(
+            tenant=row.tenant,
+            consented=row.consented,
+            fresh=row.fresh,
+            total=row.total,
+            has_open_run=row.open_run is not None,
+            last_run_at=row.last_run_at,
+            last_event_at=row.last_event_at,
+            runs_today=today.get(row.id, 0),
+            forgotten=row.state is UserState.FORGOTTEN,
+        )
+        for row in connection.execute(select(users).where(users.c.id.in_(whom)))
+    }
 
 
 def due(connection: Connection, now: datetime, limit: int, min_fresh: int) -> list[str]:
@@ -111,9 +122,11 @@ def due(connection: Connection, now: datetime, limit: int, min_fresh: int) -> li
     return list(connection.execute(query).scalars())
 
 
-def postpone(tx: Transaction, user: str, until: datetime) -> None:
-    """Keep the user out of `due` until then, so that users who must wait do not hide the ones behind them."""
-    tx.connection.execute(update(users).where(users.c.id == user).values(not_before=until))
+def postpone(tx: Transaction, until: Mapping[str, datetime]) -> None:
+    """Keep each user out of `due` until then, so that users who must wait do not hide the ones behind them."""
+    if until:
+        postponed = update(users).where(users.c.id == bindparam("of_user")).values(not_before=bindparam("at"))
+        tx.connection.execute(postponed, [{"of_user": user, "at": at} for user, at in until.items()])
 
 
 def teaching(connection: Connection, tenant: str, limit: int) -> list[str]:
@@ -127,15 +140,14 @@ def teaching(connection: Connection, tenant: str, limit: int) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def recount(connection: Connection, user: str, watermark: int) -> None:
-    """Set the watermark, and count again what there is to learn from, in all and past it."""
-    mine = (events.c.user == user) & events.c.kind.in_(TEACHES)
-    fresh = mine & (events.c.seq > watermark)
+def recount(connection: Connection, whom: Sequence[str]) -> None:
+    """Count again what there is to learn from, in all and past the watermark."""
+    mine = (events.c.user == users.c.id) & events.c.kind.in_(TEACHES)
+    fresh = mine & (events.c.seq > users.c.watermark)
     connection.execute(
         update(users)
-        .where(users.c.id == user)
+        .where(users.c.id.in_(whom))
         .values(
-            watermark=watermark,
             total=select(func.count()).select_from(events).where(mine).scalar_subquery(),
             fresh=select(func.count()).select_from(events).where(fresh).scalar_subquery(),
             fresh_since=select(func.min(events.c.received_at)).where(fresh).scalar_subquery(),

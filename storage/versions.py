@@ -1,56 +1,21 @@
 """Adapter versions: immutable once written; promotion and rollback move one pointer and nothing else."""
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, select, update
 
-from storage import runs, users
+from storage import users
 from storage.datakeys import DataKey, DataKeys
 from storage.errors import CurrentVersionKept, StaleEpoch, UnknownVersion, Unreadable
-from storage.records import AdapterVersion, FinishedRun, RunState, StoredAdapter, VersionState, sources
-from storage.sealing import Context, Kind, digest32, seal, unseal
+from storage.records import AdapterVersion, StoredAdapter, VersionState, sources
+from storage.sealing import Context, Kind, digest32, unseal
 from storage.tables import users as user_table
 from storage.tables import versions as table
 from storage.transaction import Transaction
 
 GENERIC = 0  # the pointer's value while the user is served the generic model
-META = [column for column in table.c if column.name not in {"adapter_sealed", "tenant"}]
-
-
-def finish(tx: Transaction, claimed: tuple[int, int], outcome: FinishedRun) -> AdapterVersion:
-    """Settle the run, write its version, and promote it if it won. Raises StaleEpoch, writing nothing."""
-    run = runs.settle(tx, claimed, RunState.SUCCEEDED, None, None)
-    row = users.active(tx.connection, run.user)
-    key = tx.keys.get(tx.connection, run.user)
-    if outcome.promoted:
-        _point(tx, run.user, row.current_version, row.last_version + 1)
-    draft = AdapterVersion(
-        user=run.user,
-        version=row.last_version + 1,
-        run=run.id,
-        epoch=run.epoch,
-        state=VersionState.CURRENT if outcome.promoted else VersionState.REJECTED,
-        code=outcome.code,
-        reason=outcome.reason,
-        scores=outcome.scores,
-        size_bytes=0,
-        digest="",
-        base=outcome.base,
-        basis=outcome.basis,
-        watermark_seq=outcome.watermark_seq,
-        created_at=tx.now,
-    )
-    sealed = seal(key.secret, _context(key, draft), outcome.adapter)
-    made = replace(draft, size_bytes=len(sealed), digest=hashlib.sha256(sealed).hexdigest())
-    values = {column.name: getattr(made, column.name) for column in META}
-    tx.connection.execute(insert(table).values(tenant=run.tenant, adapter_sealed=sealed, **values))
-    tx.connection.execute(update(user_table).where(user_table.c.id == run.user).values(last_version=made.version))
-    users.recount(tx.connection, run.user, max(row.watermark, outcome.watermark_seq))
-    verb = "promote" if outcome.promoted else "reject"
-    tx.audit(run.tenant, run.owner or "store", f"version.{verb}", run.user, f"version {made.version} {outcome.code}")
-    return made
+META = [column for column in table.c if column.name not in {"adapter_sealed", "statistics_sealed", "tenant"}]
+SERVED = [*META, table.c.adapter_sealed]
 
 
 def rollback(tx: Transaction, user: str, to: int | None, actor: str) -> AdapterVersion | None:
@@ -83,23 +48,26 @@ def rollback(tx: Transaction, user: str, to: int | None, actor: str) -> AdapterV
 def current(connection: Connection, user: str) -> AdapterVersion | None:
     query = select(*META).where(table.c.user == user, table.c.state == VersionState.CURRENT)
     row = connection.execute(query).one_or_none()
-    return None if row is None else _version(row)
+    return None if row is None else version_of(row)
 
 
 def current_adapter(connection: Connection, keys: DataKeys, user: str) -> StoredAdapter | None:
-    query = select(table).where(table.c.user == user, table.c.state == VersionState.CURRENT)
+    query = select(*SERVED).where(table.c.user == user, table.c.state == VersionState.CURRENT)
     return _adapter(connection, keys, connection.execute(query).one_or_none())
 
 
 def adapter(connection: Connection, keys: DataKeys, user: str, version: int) -> StoredAdapter | None:
-    query = select(table).where(table.c.user == user, table.c.version == version)
+    query = select(*SERVED).where(table.c.user == user, table.c.version == version)
     return _adapter(connection, keys, connection.execute(query).one_or_none())
 
 
-def listed(connection: Connection, user: str) -> list[AdapterVersion]:
-    """Oldest first."""
-    rows = connection.execute(select(*META).where(table.c.user == user).order_by(table.c.version))
-    return [_version(row) for row in rows]
+def listed(connection: Connection, whom: Sequence[str]) -> dict[str, list[AdapterVersion]]:
+    """The versions of each of these users, oldest first."""
+    versions: dict[str, list[AdapterVersion]] = {user: [] for user in whom}
+    query = select(*META).where(table.c.user.in_(whom)).order_by(table.c.user, table.c.version)
+    for row in connection.execute(query):
+        versions[row.user].append(version_of(row))
+    return versions
 
 
 def delete_some(tx: Transaction, user: str, numbers: Sequence[int]) -> int:
@@ -136,24 +104,23 @@ def _previous(connection: Connection, user: str, version: int) -> int:
     return connection.execute(query.order_by(table.c.version.desc()).limit(1)).scalar_one_or_none() or GENERIC
 
 
-def _adapter(connection: Connection, keys: DataKeys, row: Row[tuple[object, ...]] | None) -> StoredAdapter | None:
-    if row is None:
-        return None
-    key = keys.get(connection, row.user)
-    version = _version(row)
+def unsealed(key: DataKey, row: Row[tuple[object, ...]]) -> StoredAdapter:
+    """The adapter in this row. Raises Unreadable when it was altered or moved."""
+    version = version_of(row)
     try:
-        return StoredAdapter(version, unseal(key.secret, _context(key, version), row.adapter_sealed))
+        return StoredAdapter(version, unseal(key.secret, context_of(key, version), row.adapter_sealed))
     except Unreadable:
         raise Unreadable(f"version {row.version} of user {row.user}") from None
 
 
-def _version(row: Row[tuple[object, ...]]) -> AdapterVersion:
+def version_of(row: Row[tuple[object, ...]]) -> AdapterVersion:
     return AdapterVersion(**{column.name: getattr(row, column.name) for column in META})
 
 
-def _context(key: DataKey, version: AdapterVersion) -> Context:
+def context_of(key: DataKey, version: AdapterVersion, kind: Kind = Kind.ADAPTER) -> Context:
+    """The place of a version's adapter, or of its statistics: the kind keeps one from being put for the other."""
     return Context(
-        Kind.ADAPTER,
+        kind,
         bytes.fromhex(key.tenant),
         bytes.fromhex(key.owner),
         key.key_id,
@@ -165,3 +132,7 @@ def _context(key: DataKey, version: AdapterVersion) -> Context:
         basis=digest32(version.basis),
         watermark=version.watermark_seq,
     )
+
+
+def _adapter(connection: Connection, keys: DataKeys, row: Row[tuple[object, ...]] | None) -> StoredAdapter | None:
+    return None if row is None else unsealed(keys.get(connection, row.user), row)

@@ -18,9 +18,9 @@ OCTETS = "application/octet-stream"
 
 @router.get("", response_model=BasisList, responses=documented(401, 403), summary="List bases")
 def list_bases(parts: WithParts, caller: Reader) -> BasisList:
-    """Newest first."""
+    """Newest first; one that is being trained says how far it is."""
     bases = sorted(parts.store.bases(caller.tenant), key=lambda each: each.id, reverse=True)
-    return BasisList(bases=[basis_view(each) for each in bases])
+    return BasisList(bases=[basis_view(each, parts.basis_progress(each.id)) for each in bases])
 
 
 @router.post(
@@ -30,7 +30,7 @@ def train_basis(parts: WithParts, caller: BasisTraining, wanted: BasisRequest) -
     """Queue population training on the users who consented; GET /v1/bases says when it is ready."""
     basis = parts.store.open_basis(caller.tenant, wanted.name, "", parts.now())
     logs.write("basis_queued", {"basis": basis.id, "caller": caller.id})
-    return basis_view(basis)
+    return basis_view(basis, None)
 
 
 @router.get(

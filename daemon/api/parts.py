@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from daemon.considering import Considering
 from daemon.labels import Labels
+from daemon.messages import BasisProgress
 from daemon.metrics import Metrics
 from daemon.predictor import Predictor
 from daemon.settings import Settings
@@ -34,6 +35,7 @@ class Parts:
     labels: Labels
     considering: Considering
     predictor: Predictor
+    basis_progress: Callable[[int], BasisProgress | None]
     trainer_ready: Callable[[], bool]
     causes: Callable[[], list[Cause]]
     now: Callable[[], datetime]

@@ -171,8 +171,19 @@ class BasisRequest(Request):
     name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")] = "main"
 
 
+class BasisProgressView(BaseModel):
+    """How far training has come: `epoch` of `epochs` are done; losses are mean nats, `held_out` of examples aside."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    held_out: float | None
+    examples: int
+    examples_per_s: float
+
+
 class BasisView(BaseModel):
-    """One Basis, or the making of it."""
+    """One Basis, or the making of it; `progress` is there while it is trained."""
 
     id: int
     name: str
@@ -182,6 +193,7 @@ class BasisView(BaseModel):
     size_bytes: int | None
     report: dict[str, object] | None
     error_code: str | None
+    progress: BasisProgressView | None
     created_at: datetime
     finished_at: datetime | None
 

@@ -1,8 +1,10 @@
 """Records of the store as answers."""
 
 import json
+from dataclasses import asdict
 
-from daemon.api.schemas import BasisView, ReceiptView, RunView, StageView, VersionView
+from daemon.api.schemas import BasisProgressView, BasisView, ReceiptView, RunView, StageView, VersionView
+from daemon.messages import BasisProgress
 from storage import AdapterVersion, BasisRecord, Receipt, Run
 
 
@@ -36,7 +38,7 @@ def run_view(run: Run) -> RunView:
     )
 
 
-def basis_view(basis: BasisRecord) -> BasisView:
+def basis_view(basis: BasisRecord, progress: BasisProgress | None) -> BasisView:
     return BasisView(
         id=basis.id,
         name=basis.name,
@@ -46,6 +48,7 @@ def basis_view(basis: BasisRecord) -> BasisView:
         size_bytes=basis.size_bytes,
         report=json.loads(basis.report) if basis.report else None,
         error_code=basis.error_code,
+        progress=None if progress is None else BasisProgressView(**asdict(progress)),
         created_at=basis.created_at,
         finished_at=basis.finished_at,
     )

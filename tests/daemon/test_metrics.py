@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from daemon.metrics import EVENT_OUTCOMES, EVENT_TYPES, Metrics
 
 UNITS = ("seconds", "bytes", "nats", "total", "info", "users", "depth", "adapters", "progress", "up")
+UNITS += ("epoch", "epochs", "second")
 ABBREVIATED = re.compile(r"_(ms|sec|secs|mb|kb|pct|min|hrs?)(_|$)")
 REQUIRED = (
     "plora_events_received_total",

@@ -17,11 +17,17 @@ FACTS: dict[str, tuple[object, ...]] = {
     "Malformed": ("size", "3 bytes"),
     "MalformedAdapter": ("size", "3 bytes"),
     "MalformedBasis": ("A.x", "shape (3,)"),
+    "InvalidSetting": ("steps", "1 or more"),
+    "MalformedStatistics": ("A.x", "shape (3,)"),
     "UnknownLabel": (5,),
     "WrongRows": (3, 4),
     "WrongShape": ("query", (2, 3), (3, 2)),
     "AlreadyAttached": (),
     "NothingToLearn": ("no users",),
+    "ChangedPopulation": (),
+    "UnorderedLabels": (),
+    "MalformedCheckpoint": ("digest", "it differs"),
+    "WrongCheckpoint": ("a" * 64, "b" * 64),
 }
 CLASSES = {name: value for name, value in inspect.getmembers(errors, inspect.isclass) if value is not PLoRAError}
 

@@ -124,11 +124,10 @@ def test_more_examples_pull_further_from_the_prior(bert: Toy, trained: plora.Pop
     assert (strict.adapter.vector - mean).norm() < (loose.adapter.vector - mean).norm()
 
 
-def test_no_steps_leave_the_generic_model(bert: Toy) -> None:
-    outcome = fit_one(bert, bert.basis, LIKES_ALL, FitSettings(steps=0))
-    assert isinstance(outcome, Fitted)
-    assert not outcome.adapter.vector.any()
-    assert (outcome.steps, outcome.loss) == (0, outcome.loss_before)
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"prior": -1.0}, {"prior": float("nan")}, {"directions": 0}])
+def test_settings_that_cannot_work_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(plora.InvalidSetting):
+        FitSettings(**wrong)
 
 
 def test_a_user_whose_objective_no_longer_improves_stops_early(bert: Toy) -> None:

@@ -51,6 +51,53 @@ def test_a_user_alone_with_one_and_with_63_others_gets_the_same_vector(any_toy: 
     assert torch.equal(with_all[1], with_one[1])
 
 
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        FitSettings(),
+        FitSettings(steps=2, prior=0.01, tolerance=0),
+        FitSettings(optimizer=plora.Optimizer.ADAM, steps=3),
+    ],
+    ids=["one step", "two steps, some damped", "adam"],
+)
+@pytest.mark.parametrize("precision", list(plora.Precision))
+def test_every_way_to_fit_gives_a_user_the_same_bits_alone_and_in_a_crowd(
+    bert: Toy, chosen: FitSettings, precision: plora.Precision
+) -> None:
+    engine = plora.Engine(bert.base, bert.basis, precision)
+    crowd = members(64)
+    together = plora.fit(bert.base, bert.basis, crowd, chosen, engine=engine)
+    for user in (0, 31, 63):
+        (alone,) = plora.fit(bert.base, bert.basis, [crowd[user]], chosen, engine=engine)
+        one = together[user]
+        assert isinstance(alone, Fitted)
+        assert isinstance(one, Fitted)
+        assert plora.dumps(alone.adapter) == plora.dumps(one.adapter)
+        assert alone.leave_one_out == one.leave_one_out
+        if alone.statistics is not None:
+            assert one.statistics is not None
+            assert plora.dumps(alone.statistics) == plora.dumps(one.statistics)
+
+
+def test_windows_bound_what_is_fitted_at_a_time_and_change_nobody(bert: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    crowd = members(30)
+    whole = fitted(bert.base, bert.basis, crowd)
+    sizes: list[int] = []
+
+    for limit in (40, 200):
+        monkeypatch.setattr("plora.fitting.WINDOW_TOKENS", limit)
+        windows = list(plora.fitting.windows(bert.base, bert.basis, crowd))
+        sizes.append(len(windows))
+        assert sum(len(window.users) for window in windows) == 30
+        assert all(
+            len(window.fitted) == 1 or sum(len(row.ids) for rows in window.fitted for row in rows) <= limit
+            for window in windows
+        )
+        for one, other in zip(whole, fitted(bert.base, bert.basis, crowd), strict=True):
+            assert torch.equal(one, other)
+    assert sizes[0] > sizes[1] > 1
+
+
 def test_the_order_of_the_cohort_is_irrelevant(any_toy: Toy) -> None:
     crowd = members(40)
     order = list(range(40))

@@ -11,7 +11,9 @@ from torch.nn import functional as F
 import plora
 from plora import MutualInformation, PopulationSettings
 from plora.examples import MicroBatch
-from plora.population import _Training
+from plora.losses import Objective
+from plora.population import trained_leaves
+from plora.windows import Survey
 from tests.plora import toys
 from tests.plora.conftest import Toy
 
@@ -78,7 +80,7 @@ class StraightLine:
 
 @dataclass
 class Case:
-    training: _Training
+    training: Objective
     batch: MicroBatch
     toy: Toy
 
@@ -117,7 +119,11 @@ def case(request: pytest.FixtureRequest, bert: Toy) -> "Case":
     batch = MicroBatch(torch.arange(ROWS), ids, mask, torch.tensor([0, 1, 1, 0, 1, 1]))
     own = plora.wrap(toys.bert(), bert.base.tokenizer, kind=plora.Kind.CLASSIFICATION)
     live = plora.attach(own, bert.basis)
-    training = _Training(own, live, toys.toy_population(USERS, 2), settings)
+    training = Objective(own, live, Survey(toys.LABELS, torch.full((USERS,), 2)), settings)
+    trained_leaves(live)
+    for layer in live.layers.values():
+        layer.dropout = request.param
+        layer.train()
     own.module.double()  # so that what differs is the formula and not the rounding
     training.vectors.data = toys.vectors(USERS).double()
     return Case(training, batch, bert)
@@ -141,7 +147,7 @@ def test_values_and_gradients_are_the_references(case: Case) -> None:
     rate = case.training.settings.dropout
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(11)
-        found, examples = case.training._loss(case.batch)
+        found, examples = case.training.loss(case.batch, torch.Generator().manual_seed(3))
         torch.manual_seed(11)
         line = case.straight_line(lambda x: F.dropout(x, rate) if rate else x)
         keep = torch.rand(ROWS, 1, generator=torch.Generator().manual_seed(3)) >= DROPPED
@@ -160,7 +166,7 @@ def test_values_and_gradients_are_the_references(case: Case) -> None:
 
 
 def test_the_generic_body_gets_no_gradient_and_the_head_does(case: Case) -> None:
-    generic = plora.population.generic_logits(case.training.base, case.live, case.batch)
+    generic = case.training.generic_logits(case.batch)
     leaves = case.leaves()
     gradients = torch.autograd.grad(generic.square().sum(), list(leaves.values()), allow_unused=True)
     reached = {name for name, gradient in zip(leaves, gradients, strict=True) if gradient is not None}
@@ -169,13 +175,13 @@ def test_the_generic_body_gets_no_gradient_and_the_head_does(case: Case) -> None
 
 def test_the_head_gets_its_gradient_whatever_its_form(any_classifier: Toy) -> None:
     with plora.attached(any_classifier.base, any_classifier.basis) as live:
-        training = _Training(
-            any_classifier.base, live, toys.toy_population(2, 2), PopulationSettings(dimensions=8, dropout=0.0)
-        )
+        found = Survey(toys.LABELS, torch.tensor([2, 2]))
+        training = Objective(any_classifier.base, live, found, PopulationSettings(dimensions=8, dropout=0.0))
+        leaves = trained_leaves(live)
         ids, mask = any_classifier.tokens()
         batch = MicroBatch(torch.arange(4), ids, mask, torch.zeros(4, dtype=torch.long))
-        generic = plora.population.generic_logits(any_classifier.base, live, batch)
-        gradients = torch.autograd.grad(generic.square().sum(), training.shared, allow_unused=True)
+        generic = training.generic_logits(batch)
+        gradients = torch.autograd.grad(generic.square().sum(), leaves, allow_unused=True)
         with torch.no_grad():
             torch.testing.assert_close(generic, any_classifier.logits(), atol=1e-6, rtol=1e-6)
     body = 3 * len(any_classifier.basis.spec.targets)

@@ -43,7 +43,7 @@ def without_reuse(toy: Toy, live: plora.Attachment, rows: list[Row], vectors: Te
 
 def test_losses_and_gradients_are_those_of_whole_passes(deep: Toy) -> None:
     rows = rows_of(deep.base, deep.basis)
-    with plora.attached(deep.base, deep.basis) as live, passes(deep.base, live, rows) as run:
+    with plora.attached(deep.base, deep.basis) as live, passes(plora.Engine(deep.base, deep.basis), rows) as run:
         for seed in range(3):  # the first records, the others replay
             vectors = toys.vectors(len(rows), seed=seed)
             losses, gradients = run.gradients(vectors)
@@ -56,7 +56,7 @@ def test_losses_and_gradients_are_those_of_whole_passes(deep: Toy) -> None:
 def test_a_replayed_pass_is_bit_for_bit_the_recorded_one(deep: Toy) -> None:
     rows = rows_of(deep.base, deep.basis)
     vectors = toys.vectors(len(rows))
-    with plora.attached(deep.base, deep.basis) as live, passes(deep.base, live, rows) as run:
+    with passes(plora.Engine(deep.base, deep.basis), rows) as run:
         first, again = run.gradients(vectors), run.gradients(vectors)
         measured = run.each(vectors, row_losses)
     assert torch.equal(first[0], again[0])
@@ -68,7 +68,7 @@ def test_inactive_rows_cost_nothing_and_change_nobody(deep: Toy) -> None:
     rows = rows_of(deep.base, deep.basis)
     vectors = toys.vectors(len(rows))
     active = torch.tensor([True, False, True, False, False, True, False, False, True])
-    with plora.attached(deep.base, deep.basis) as live, passes(deep.base, live, rows) as run:
+    with passes(plora.Engine(deep.base, deep.basis), rows) as run:
         losses, gradients = run.gradients(vectors)
         some_losses, some_gradients = run.gradients(vectors, active)
         assert torch.equal(some_losses[active], losses[active])
@@ -78,54 +78,61 @@ def test_inactive_rows_cost_nothing_and_change_nobody(deep: Toy) -> None:
     assert not nothing.any()
 
 
+def feed_forwards(engine: plora.Engine) -> list[torch.nn.Module]:
+    """One module of each block of the engine's copy that runs once in the block's forward."""
+    names = dict(engine.module.named_modules())
+    return [names[name] for name in names if name.rpartition(".")[2] in ("intermediate", "mlp")]
+
+
 def test_the_layers_below_run_once_however_many_passes(deep: Toy) -> None:
+    engine = plora.Engine(deep.base, deep.basis)
     calls = {0: 0, 1: 0, 2: 0}
-    blocks = next(m for m in deep.base.module.modules() if isinstance(m, torch.nn.ModuleList))
-    hooks = [
-        blocks[at].register_forward_pre_hook(lambda *_, at=at: calls.update({at: calls[at] + 1}), with_kwargs=True)
-        for at in calls
-    ]
+    for at, module in enumerate(feed_forwards(engine)):
+        module.register_forward_pre_hook(lambda *_, at=at: calls.update({at: calls[at] + 1}))
     rows = rows_of(deep.base, deep.basis)
-    try:
-        with plora.attached(deep.base, deep.basis) as live, passes(deep.base, live, rows) as run:
-            for _ in range(4):
-                run.gradients(toys.vectors(len(rows)))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    batches = len(micro_batches(deep.base, deep.basis.kind, rows))
+    with passes(engine, rows) as run:
+        batches = len(run.batches())
+        for _ in range(4):
+            run.gradients(toys.vectors(len(rows)))
     assert calls == {0: batches, 1: batches, 2: 4 * batches}
+
+
+def test_what_is_beyond_the_bound_is_run_again_with_the_same_result(deep: Toy) -> None:
+    rows = rows_of(deep.base, deep.basis)
+    vectors = toys.vectors(len(rows))
+    with passes(plora.Engine(deep.base, deep.basis), rows) as run:
+        kept = [run.gradients(vectors) for _ in range(2)]
+    with passes(plora.Engine(deep.base, deep.basis), rows) as run:
+        run._kept._room = 2000
+        again = [run.gradients(vectors) for _ in range(2)]
+        assert 0 < len(run._kept._rows) < len(rows)
+    for one, other in zip(kept, again, strict=True):
+        assert torch.equal(one[1], other[1])
 
 
 def test_closing_zeroes_and_drops_what_was_kept_of_the_texts(deep: Toy) -> None:
     rows = rows_of(deep.base, deep.basis)
-    with plora.attached(deep.base, deep.basis) as live:
-        with passes(deep.base, live, rows) as run:
-            run.gradients(toys.vectors(len(rows)))
-            kept = list(run._prefix._kept.values())
-            assert kept
-            assert all(value.any() for value in kept)
-        assert not any(value.any() for value in kept)
-        assert not run._prefix._kept
-        assert run.count == 0
+    with passes(plora.Engine(deep.base, deep.basis), rows) as run:
+        run.gradients(toys.vectors(len(rows)))
+        kept = list(run._kept._rows.values())
+        assert kept
+        assert all(value.any() for value in kept)
+    assert not any(value.any() for value in kept)
+    assert not run._kept._rows
+    assert run.count == 0
 
 
 def test_closing_also_happens_when_a_pass_raises(deep: Toy) -> None:
     rows = rows_of(deep.base, deep.basis)
-    names = [(name, id(child)) for name, child in deep.base.module.named_modules()]
-    before = deep.logits()
-    blocks = next(m for m in deep.base.module.modules() if isinstance(m, torch.nn.ModuleList))
-
-    def stop(*_: object) -> None:
-        raise ZeroDivisionError
-
+    engine = plora.Engine(deep.base, deep.basis)
+    names = [(name, id(child)) for name, child in engine.module.named_modules()]
     kept: list[Tensor] = []
 
     def interrupted() -> None:
-        with plora.attached(deep.base, deep.basis) as live, passes(deep.base, live, rows) as run:
+        with passes(engine, rows) as run:
             run.gradients(toys.vectors(len(rows)))
-            kept.extend(run._prefix._kept.values())
-            hook = blocks[2].register_forward_hook(stop)
+            kept.extend(run._kept._rows.values())
+            hook = feed_forwards(engine)[2].register_forward_hook(lambda *_: 1 / 0)
             try:
                 run.gradients(toys.vectors(len(rows)))
             finally:
@@ -135,18 +142,20 @@ def test_closing_also_happens_when_a_pass_raises(deep: Toy) -> None:
         interrupted()
     assert kept
     assert not any(value.any() for value in kept)
-    assert [(name, id(child)) for name, child in deep.base.module.named_modules()] == names
-    assert all(not module._forward_pre_hooks for module in deep.base.module.modules())
+    assert [(name, id(child)) for name, child in engine.module.named_modules()] == names
+    assert all(not module._forward_pre_hooks for module in engine.module.modules())
+
+
+def test_an_engine_never_touches_the_model_it_was_made_from(deep: Toy) -> None:
+    before, names = deep.logits(), [(name, id(child)) for name, child in deep.base.module.named_modules()]
+    engine = plora.Engine(deep.base, deep.basis)
+    with plora.attached(deep.base, deep.basis):  # a host goes on using its model
+        inside = deep.logits()
+        with passes(engine, rows_of(deep.base, deep.basis)) as run:
+            run.gradients(toys.vectors(9))
+        assert torch.equal(deep.logits(), inside)
     assert torch.equal(deep.logits(), before)
-
-
-def test_a_first_pass_that_raises_leaves_no_hook(deep: Toy) -> None:
-    rows = rows_of(deep.base, deep.basis)
-    with plora.attached(deep.base, deep.basis) as live, passes(deep.base, live, rows) as run:
-        with pytest.raises(ZeroDivisionError):
-            run.each(None, lambda *_: 1 / 0)
-        assert all(not module._forward_pre_hooks for module in deep.base.module.modules())
-        assert torch.equal(run.gradients(toys.vectors(9))[0], run.gradients(toys.vectors(9))[0])
+    assert [(name, id(child)) for name, child in deep.base.module.named_modules()] == names
 
 
 def test_every_micro_batch_of_a_length_has_the_same_shape_and_every_row_is_in_one(any_toy: Toy) -> None:

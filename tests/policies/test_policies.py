@@ -20,25 +20,47 @@ from policies import (
     access,
     cohort,
     promotion,
+    refit,
     retention,
     selection,
     trigger,
 )
 
-MODULES = [access, cohort, promotion, retention, selection, trigger]
+MODULES = [access, cohort, promotion, refit, retention, selection, trigger]
 DECISIONS = Decision.__subclasses__()
 IMPURE = {"time", "random", "secrets", "os", "logging", "socket", "threading", "asyncio", "uuid"}
 
 
 def test_every_policy_decides_by_one_of_these():
     names = {decision.__name__ for decision in DECISIONS}
-    assert names == {"Allow", "Deny", "Train", "Wait", "Selection", "NotEnough", "Promote", "Reject", "Forget", "Keep"}
+    assert names == {
+        "Allow",
+        "Deny",
+        "Train",
+        "Wait",
+        "Selection",
+        "NotEnough",
+        "Promote",
+        "Reject",
+        "Forget",
+        "Keep",
+        "Refit",
+        "Full",
+    }
 
 
 @pytest.mark.parametrize("decision", [Decision, *DECISIONS])
 @pytest.mark.parametrize(("reason", "code"), [("", "fine"), ("  ", "fine"), ("fine", ""), ("fine", "Not A Label")])
 def test_a_decision_without_a_reason_cannot_be_built(decision, reason, code):
-    rest = {"learn": (1,), "held_out": (2,), "id": 1, "forget_versions": (), "forget_events": ()}
+    rest = {
+        "learn": (1,),
+        "held_out": (2,),
+        "id": 1,
+        "forget_versions": (),
+        "forget_events": (),
+        "covered": (),
+        "new": (),
+    }
     more = {field.name: rest[field.name] for field in fields(decision) if field.name in rest}
     assert decision("a reason", "a_code", **more).reason == "a reason"
     with pytest.raises(InvalidFact):

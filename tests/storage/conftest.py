@@ -95,7 +95,9 @@ class World:
         return max((event.seq for event in self.store.events(user)), default=0)
 
 
-def outcome(adapter: bytes = b"p" * 512, promoted: bool = True, watermark_seq: int = 0) -> FinishedRun:
+def outcome(
+    adapter: bytes = b"p" * 512, promoted: bool = True, watermark_seq: int = 0, statistics: bytes | None = None
+) -> FinishedRun:
     return FinishedRun(
         adapter=adapter,
         promoted=promoted,
@@ -105,6 +107,7 @@ def outcome(adapter: bytes = b"p" * 512, promoted: bool = True, watermark_seq: i
         base="base-1",
         basis="basis-1",
         watermark_seq=watermark_seq,
+        statistics=statistics,
     )
 
 

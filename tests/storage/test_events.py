@@ -129,7 +129,7 @@ def test_due_users_are_those_with_consent_examples_and_no_run(world):
 
 def test_a_postponed_user_does_not_hide_those_behind(world):
     first, second = world.user("first"), world.user("second")
-    world.store.postpone_user(first, world.now + timedelta(seconds=60), world.now)
+    world.store.postpone_users({first: world.now + timedelta(seconds=60)}, world.now)
     assert world.store.due_users(world.now, 1) == [second]
     assert set(world.store.due_users(world.later(60), 10)) == {first, second}
 

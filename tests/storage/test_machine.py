@@ -149,6 +149,27 @@ class StoreMachine(RuleBasedStateMachine):
         assert version.version == len(person.versions)
         del self.open_runs[claim[0]]
 
+    @rule(promoted=st.booleans())
+    def finish_all(self, promoted: bool) -> None:
+        """Every claim ever made, in one batch: only those still held write anything."""
+        batch = []
+        for claim in self.claims:
+            lease = self.held(claim)
+            person = self.people.get(lease.name) if lease else None
+            watermark = max(person.events, default=0) if person else 0
+            made = FinishedRun(f"{claim}".encode(), promoted, "code", "reason", "{}", "base", "basis", watermark)
+            batch.append((*claim, made))
+        answers = self.store.finish_runs(batch, self.now)
+        for claim, (_, _, made), answer in zip(self.claims, batch, answers, strict=True):
+            lease = self.held(claim)
+            assert isinstance(answer, StaleEpoch) == (lease is None)
+            if lease is not None:
+                person = self.people[lease.name]
+                person.versions.append((made.adapter, promoted))
+                person.watermark, person.run = max(person.watermark, made.watermark_seq), None
+                assert answer.version == len(person.versions)
+                del self.open_runs[claim[0]]
+
     @rule(data=st.data(), end=st.sampled_from(["fail", "retry", "extend"]))
     def settle(self, data: st.DataObject, end: str) -> None:
         if not self.claims:

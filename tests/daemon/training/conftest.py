@@ -1,7 +1,7 @@
 """The training side with real parts: a real store and key ring, a tiny real model, and a trainer in this process."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,11 +14,11 @@ import plora
 from daemon.bases import BasisContents
 from daemon.messages import BasisRequest, BasisTrained
 from daemon.metrics import Metrics
+from daemon.models import Models
 from daemon.predictor import Predictor
 from daemon.scheduler import Scheduler
 from daemon.settings import BasisChoices, Settings
 from daemon.trainer_client import InProcessTrainer, TrainerClient
-from daemon.work import Models, train_basis
 from policies import Policies
 from policies.trigger import Limits
 from storage import EventKind, KeyRing, NewEvent, Store
@@ -158,8 +158,13 @@ def models(tiny_folder: Path) -> Models:
 @pytest.fixture(scope="session")
 def basis(models: Models) -> BasisTrained:
     """A Basis on which both tastes can be told apart."""
-    population = tuple(tuple(taste(user, 20)) for user in range(10))
-    return train_basis(models, BasisRequest("0", 1, population, epochs=EPOCHS))
+    return basis_of(models, [taste(user, 20) for user in range(10)], epochs=EPOCHS)
+
+
+def basis_of(models: Models, population: Sequence[Sequence[tuple[str, str]]], **choices: object) -> BasisTrained:
+    """A Basis trained on `population` by a trainer in this process."""
+    shard = tuple(tuple(user) for user in population)
+    return InProcessTrainer(lambda: models, bytes(32)).train_basis(BasisRequest("0", 1, **choices), lambda: [shard])
 
 
 @pytest.fixture
@@ -198,6 +203,11 @@ def users(training: Training, basis: BasisTrained) -> list[str]:
     return training.newcomers()
 
 
-@pytest.fixture(name="taste")
+@pytest.fixture(name="taste", scope="session")
 def taste_function() -> Callable[..., list[tuple[str, str]]]:
     return taste
+
+
+@pytest.fixture(name="basis_of", scope="session")
+def basis_of_function() -> Callable[..., BasisTrained]:
+    return basis_of

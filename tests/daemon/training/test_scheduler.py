@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from daemon.messages import (
+    BasisProgress,
     BasisRequest,
     BasisTrained,
     FitAnswer,
@@ -36,10 +37,16 @@ class Unreliable:
             raise self.errors.pop(0)
         return self.real.fit(request, basis)
 
-    def train_basis(self, request: BasisRequest) -> BasisTrained:
+    def train_basis(self, request: BasisRequest, population) -> BasisTrained:
         if self.errors:
             raise self.errors.pop(0)
-        return self.real.train_basis(request)
+        return self.real.train_basis(request, population)
+
+    def progress(self, basis: str) -> BasisProgress | None:
+        return self.real.progress(basis)
+
+    def forget_population(self, basis: str) -> None:
+        self.real.forget_population(basis)
 
     def predict(self, request: PredictRequest, basis) -> PredictAnswer:
         return self.real.predict(request, basis)
@@ -214,13 +221,15 @@ def test_a_text_held_out_stays_held_out_and_never_trains_the_basis(training):
     training.people(8)
     seen = []
     trainer = Unreliable(training.trainer)
-    trainer.train_basis = lambda request: seen.append(request) or training.trainer.train_basis(request)
+    trainer.train_basis = lambda request, population: (
+        seen.append(list(population())) or training.trainer.train_basis(request, population)
+    )
     trainer.fit = lambda request, basis: seen.append(request) or training.trainer.fit(request, basis)
     daemon = training.with_trainer(trainer)
     daemon.train_basis()
     daemon.work()
     trained, fitted = seen
-    by_user = [{text for text, _ in user} for user in trained.population]
+    by_user = [{text for text, _ in user} for shard in trained for user in shard]
     for member in fitted.members:
         held_out = {text for text, _ in member.held_out}
         learn = {text for text, _ in member.learn}

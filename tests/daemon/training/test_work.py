@@ -7,7 +7,6 @@ import pytest
 import plora
 from daemon.messages import (
     BasisMissing,
-    BasisRequest,
     FitAnswer,
     FitRequest,
     Member,
@@ -21,7 +20,7 @@ from daemon.messages import (
     encode_request,
 )
 from daemon.transport import Body, Purpose, head_of, seal_request, unseal_answer
-from daemon.work import Models, fit_cohort, predict, train_basis, work
+from daemon.work import Models, fit_cohort, predict, work
 from storage import Unreadable
 
 KEY = bytes(range(32))
@@ -53,12 +52,9 @@ def test_a_replica_without_the_basis_asks_for_it_once(fresh, basis, taste):
     assert isinstance(ask(fresh, Purpose.FIT, request), FitAnswer)
 
 
-def test_a_replica_keeps_only_the_bases_used_last(fresh, basis, taste):
+def test_a_replica_keeps_only_the_bases_used_last(fresh, basis, basis_of, taste):
     small = [
-        train_basis(
-            fresh, BasisRequest("0", 1, tuple(tuple(taste(user, 8)) for user in range(2)), 4, epochs=1, rank=rank)
-        )
-        for rank in (1, 2, 3)
+        basis_of(fresh, [taste(user, 8) for user in range(2)], dimensions=4, epochs=1, rank=rank) for rank in (1, 2, 3)
     ]
     held = [fresh.basis(made.fingerprint) is not None for made in small]
     assert held == [False, True, True]
@@ -98,9 +94,8 @@ def test_the_current_adapter_is_scored_on_the_same_examples(models, basis, taste
     assert again.current == first.evidence == again.evidence
 
 
-def test_an_adapter_of_another_basis_is_not_compared(models, basis, fresh, taste):
-    population = tuple(tuple(taste(user, 8)) for user in range(4))
-    other = train_basis(models, BasisRequest("0", 1, population, epochs=1))
+def test_an_adapter_of_another_basis_is_not_compared(models, basis, basis_of, taste):
+    other = basis_of(models, [taste(user, 8) for user in range(4)], epochs=1)
     foreign = fit_cohort(models, FitRequest(other.fingerprint, (member(taste, 1),))).outcomes[0].adapter
     answer = fit_cohort(models, FitRequest(basis.fingerprint, (member(taste, 1, current=foreign),)))
     assert answer.outcomes[0].current is None

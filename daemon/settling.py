@@ -1,0 +1,183 @@
+"""Settling: a cohort's outcomes through the gate into the store, all in one transaction, and what did not work out.
+
+A process that dies before that transaction has lost the cohort's work and nothing else: its runs are claimed again.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+from daemon import logs
+from daemon.facts import inventory_of, pause_s, waited_s
+from daemon.learnt import Learnt, dumps
+from daemon.leases import Leases
+from daemon.messages import MemberFailed, MemberFitted
+from daemon.metrics import Metrics
+from daemon.prepared import Prepared
+from daemon.settings import Settings
+from daemon.trainer_client import TrainerError, TrainerFailed, TrainerLost
+from policies import Policies
+from policies.promotion import Promote
+from storage import AdapterVersion, FinishedRun, Outlived, Run, StaleEpoch, Store
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+ABSENCES = frozenset({"trainer_unavailable", "trainer_refused", "stopped"})
+"""Error codes that say nothing about the run itself."""
+
+HOPELESS = frozenset({"no_examples", "unknown_label", "nothing_held_out"})
+"""A member's failures that the same events would only repeat."""
+
+Judged = tuple[Prepared, MemberFitted, FinishedRun]
+
+
+class Settling:
+    """Ends runs, each by itself. What goes wrong with one harms no other."""
+
+    def __init__(
+        self,
+        store: Store,
+        policies: Policies,
+        settings: Settings,
+        *,
+        leases: Leases,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._store, self._policies, self._settings = store, policies, settings
+        self._leases, self._metrics, self._now = leases, metrics, now
+
+    def settle(self, cohort: Sequence[Prepared], outcomes: Sequence[MemberFitted | MemberFailed]) -> None:
+        """Judge what was fitted, store every verdict, and forget what has been kept long enough."""
+        judged: list[Judged] = []
+        for prepared, outcome in zip(cohort, outcomes, strict=True):
+            run = prepared.run
+            if outcome.run != run.id or not self.holds(run):
+                continue
+            try:
+                if isinstance(outcome, MemberFailed):
+                    self._member_failed(run, outcome.code)
+                else:
+                    judged.append((prepared, outcome, self._judge(prepared, outcome)))
+            except Exception as error:  # noqa: BLE001 - around a run
+                self.put_back(run, error)
+        if judged:
+            self._keep(self._finish(judged))
+
+    def cancel(self, run: Run, code: str) -> None:
+        """End a run for which there is nothing to do."""
+        if self.holds(run):
+            self._store.cancel_run(run.id, code, self._now())
+            self._count("cancelled", code, run)
+
+    def put_back(self, run: Run, error: Exception) -> None:
+        """Queue the run again, or fail it if its own attempts are spent; an absent Trainer costs no attempt."""
+        if isinstance(error, StaleEpoch):
+            self._fenced(run)
+            return
+        code = error.code if isinstance(error, TrainerError) else type(error).__name__
+        logs.write_error("run_attempt", error, {"run": run.id, "attempt": run.attempts, "code": code})
+        ours = isinstance(error, TrainerFailed | TrainerLost) or not isinstance(error, TrainerError)
+        try:
+            if ours and run.attempts >= self._settings.max_attempts:
+                self._fail(run, code)
+            else:
+                self._retry(run, code)
+        except StaleEpoch:
+            self._fenced(run)
+        except Exception as other:  # noqa: BLE001 - the lease runs out, and the run is claimed again
+            logs.write_error("run_put_back", other, {"run": run.id})
+
+    def holds(self, run: Run) -> bool:
+        """Whether the claim is still ours, as far as we know; the store has the last word."""
+        if self._leases.holds(run):
+            return True
+        self._fenced(run)
+        return False
+
+    def _judge(self, prepared: Prepared, fitted: MemberFitted) -> FinishedRun:
+        """The verdict. Only a version that will be current gets statistics: no run goes on from another."""
+        decision = self._policies.judge(fitted.evidence, fitted.current, self._settings.promotion)
+        promoted = isinstance(decision, Promote)
+        statistics = fitted.statistics if promoted else None
+        return FinishedRun(
+            adapter=fitted.adapter,
+            promoted=promoted,
+            code=decision.code,
+            reason=decision.reason,
+            scores=fitted.scores,
+            base=fitted.base,
+            basis=prepared.run.basis,
+            watermark_seq=prepared.watermark,
+            statistics=None if statistics is None else dumps(Learnt(prepared.seqs, statistics)),
+        )
+
+    def _finish(self, judged: Sequence[Judged]) -> list[Prepared]:
+        """Who got a version."""
+        now = self._now()
+        claims = [(prepared.run.id, prepared.run.epoch, made) for prepared, _, made in judged]
+        try:
+            answers = self._store.finish_runs(claims, now)
+        except Exception as error:  # noqa: BLE001 - around a run
+            for prepared, _, _ in judged:
+                self.put_back(prepared.run, error)
+            return []
+        done = []
+        for (prepared, fitted, made), answer in zip(judged, answers, strict=True):
+            if isinstance(answer, AdapterVersion):
+                self._observe(prepared, fitted, made, now)
+                done.append(prepared)
+            else:
+                self.put_back(prepared.run, answer)
+        return done
+
+    def _observe(self, prepared: Prepared, fitted: MemberFitted, made: FinishedRun, now: datetime) -> None:
+        metrics = self._metrics
+        metrics.versions.labels("promoted" if made.promoted else "rejected").inc()
+        metrics.fits.labels(fitted.mode.value).inc()
+        metrics.fit_passes.labels(fitted.mode.value).inc(fitted.passes)
+        metrics.gain_over_generic.observe(fitted.evidence.gain)
+        metrics.event_to_adapter.observe(waited_s(prepared.events, now))
+        metrics.last_success.set(now.timestamp())
+        self._count("succeeded", made.code, prepared.run)
+
+    def _keep(self, done: Sequence[Prepared]) -> None:
+        """Forget what has been kept long enough. If this fails, the user's next run does it."""
+        now = self._now()
+        try:
+            versions = self._store.versions_of([each.run.user for each in done])
+            outlived = [self._outlived(each, versions[each.run.user], now) for each in done]
+            if any(each.versions or each.events for each in outlived):
+                self._store.delete_outlived(outlived, now)
+        except Exception as error:  # noqa: BLE001 - around runs that are settled
+            logs.write_error("retention", error)
+
+    def _outlived(self, prepared: Prepared, versions: Sequence[AdapterVersion], now: datetime) -> Outlived:
+        kept = self._policies.keep(inventory_of(versions, prepared.events), self._settings.retention, now)
+        return Outlived(
+            prepared.run.user,
+            versions=tuple(each.id for each in kept.forget_versions),
+            events=tuple(each.id for each in kept.forget_events),
+        )
+
+    def _member_failed(self, run: Run, code: str) -> None:
+        if code in HOPELESS or run.attempts >= self._settings.max_attempts:
+            self._fail(run, code)
+        else:
+            self._retry(run, code)
+
+    def _retry(self, run: Run, code: str) -> None:
+        now = self._now()
+        pause = pause_s(run.attempts, run.id, base_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
+        self._store.retry_run(run.id, run.epoch, now + timedelta(seconds=pause), code, now)
+        self._count("retried", code, run)
+
+    def _fail(self, run: Run, code: str) -> None:
+        self._store.fail_run(run.id, run.epoch, code, f"gave up after {run.attempts} attempts", self._now())
+        self._count("failed", code, run)
+
+    def _fenced(self, run: Run) -> None:
+        self._metrics.fence_rejections.inc()
+        logs.write("run_dropped", {"run": run.id, "epoch": run.epoch})
+
+    def _count(self, outcome: str, code: str, run: Run) -> None:
+        self._metrics.runs.labels(outcome, code).inc()
+        logs.write("run", {"run": run.id, "epoch": run.epoch, "outcome": outcome, "code": code})

@@ -1,0 +1,97 @@
+"""What fitting is told and what it gives back."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from .adapter import Adapter
+from .engine import Precision
+from .errors import InvalidSetting
+from .statistics import Statistics
+
+
+class Optimizer(Enum):
+    """How a vector is fitted: by Gauss-Newton in one or two passes, or by Adam in a dozen."""
+
+    NEWTON = "newton"
+    ADAM = "adam"
+
+
+STEPS = {Optimizer.NEWTON: 1, Optimizer.ADAM: 12}
+
+
+@dataclass(frozen=True, slots=True)
+class FitSettings:
+    """`prior` weighs 1/2 |p - mean|^2 against the summed loss; `steps` None is the optimizer's own number.
+
+    A Newton fit steps again only where the losses it foresaw miss the true ones by over `tolerance` nats per example.
+    `directions` is how many coordinates of the vector a causal LM is fitted in; a Basis has the leading ones first.
+
+    `rate` is Adam's step in prior standard deviations; a user stops when `patience` steps improved its objective by
+    less than the share `progress`.
+    """
+
+    optimizer: Optimizer = Optimizer.NEWTON
+    steps: int | None = None
+    prior: float = 2.0
+    precision: Precision = Precision.FP32
+    tolerance: float = 0.05
+    directions: int = 8
+    rate: float = 0.3
+    progress: float = 0.003
+    patience: int = 3
+
+    def __post_init__(self) -> None:
+        if self.most_steps < 1 or self.directions < 1:
+            raise InvalidSetting("steps and directions", "1 or more")
+        if not 0 <= self.prior < float("inf"):
+            raise InvalidSetting("prior", "a number from 0")
+
+    @property
+    def most_steps(self) -> int:
+        return STEPS[self.optimizer] if self.steps is None else self.steps
+
+
+class FitFailure(Enum):
+    """Why a user's fit gave no adapter."""
+
+    NO_EXAMPLES = "no_examples"
+    UNKNOWN_LABEL = "unknown_label"
+    NOT_FINITE = "not_finite"
+    WRONG_BASIS = "wrong_basis"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveOneOut:
+    """What each example would have cost had it not been learned from, in the mean and in nats.
+
+    `gain` is the generic model's loss less that, `gain_se` the standard error of its mean (0 for one example).
+    """
+
+    examples: int
+    nll: float
+    gain: float
+    gain_se: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A user's adapter, the passes it took over the user's examples, and their mean loss before and after, in nats.
+
+    One forward and one backward is one pass. Leave-one-out losses and statistics come with a Newton fit; statistics
+    only of a fit that needed no damping, since only such a one can be continued.
+    """
+
+    adapter: Adapter = field(repr=False)
+    steps: int
+    passes: float
+    loss_before: float
+    loss: float
+    leave_one_out: LeaveOneOut | None = None
+    statistics: Statistics | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FitFailed:
+    """This user's fit gave nothing; the others' are untouched."""
+
+    reason: FitFailure

@@ -1,0 +1,51 @@
+"""What can be chosen of population training."""
+
+from dataclasses import dataclass
+
+from .basis import USUAL_TARGETS
+from .links import Link
+from .objective import MutualInformation
+
+
+@dataclass(frozen=True, slots=True)
+class PopulationSettings:
+    """Rates are per step; `personalized_dropout` and `dropout` are probabilities; `last_layers` None means all.
+
+    A step of the optimiser takes `accumulate` micro-batches. With `patience`, the share `held_out` of the examples is
+    kept aside, training ends after so many epochs without their loss improving, and the best epoch is what counts.
+    Without, which is the default, every example is learned from: the rates fall over `epochs`, which suits few users.
+
+    `window` examples are in memory at once and shuffled together; `kept_bytes` is for what the blocks below the first
+    adapted one gave, so that they run once and not in every epoch; a checkpoint is made each `checkpoint_steps` steps.
+    """
+
+    targets: tuple[str, ...] = USUAL_TARGETS
+    last_layers: int | None = 2
+    rank: int = 16
+    alpha: float = 32.0
+    dimensions: int = 16
+    epochs: int = 7
+    shared_rate: float = 2e-3
+    user_rate: float = 5e-3
+    prior: float = 1.0
+    personalized_dropout: float = 0.15
+    dropout: float = 0.1
+    mutual_information: MutualInformation = MutualInformation.NONE
+    mutual_information_weight: float = 0.1
+    strangers: int = 1
+    seed: int = 0
+    link: Link = Link.CATEGORICAL
+    accumulate: int = 1
+    patience: int | None = None
+    held_out: float = 0.1
+    window: int = 65_536
+    kept_bytes: int = 1 << 30
+    checkpoint_steps: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("accumulate", "patience", "window", "checkpoint_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be 1 or more, not {value}")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out must be between 0 and 1, not {self.held_out}")

@@ -1,0 +1,52 @@
+"""Materials: all that a run works from, for many users in one snapshot."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, Row, select
+
+from storage import events, versions
+from storage.datakeys import DataKey, DataKeys
+from storage.errors import Unreadable
+from storage.records import Event, StoredAdapter, VersionState
+from storage.sealing import Kind, unseal
+from storage.tables import versions as table
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """A user's events, oldest first, the adapter in use, and the statistics that were stored with it."""
+
+    events: tuple[Event, ...] = field(default=(), repr=False)
+    current: StoredAdapter | None = None
+    statistics: bytes | None = field(default=None, repr=False)
+
+
+def read(connection: Connection, keys: DataKeys, whom: Sequence[str]) -> dict[str, Material | Unreadable]:
+    """What there is of each of these users, or why it can not be read; one user's trouble is nobody else's."""
+    stored = events.stored(connection, whom)
+    query = select(table).where(table.c.user.in_(whom), table.c.state == VersionState.CURRENT)
+    current = {row.user: row for row in connection.execute(query)}
+    opened = keys.of(connection, [user for user in whom if user in stored or user in current])
+    return {user: _material(opened.get(user), stored.get(user, []), current.get(user)) for user in whom}
+
+
+def _material(
+    key: DataKey | Unreadable | None, rows: Sequence[Row[tuple[object, ...]]], current: Row[tuple[object, ...]] | None
+) -> Material | Unreadable:
+    if key is None or isinstance(key, Unreadable):
+        return Material() if key is None else key
+    try:
+        adapter = None if current is None else versions.unsealed(key, current)
+        return Material(tuple(events.unsealed(key, rows)), adapter, _statistics(key, adapter, current))
+    except Unreadable as problem:
+        return problem
+
+
+def _statistics(key: DataKey, adapter: StoredAdapter | None, row: Row[tuple[object, ...]] | None) -> bytes | None:
+    if adapter is None or row is None or row.statistics_sealed is None:
+        return None
+    try:
+        return unseal(key.secret, versions.context_of(key, adapter.version, Kind.STATISTICS), row.statistics_sealed)
+    except Unreadable:
+        raise Unreadable(f"the statistics of version {row.version} of user {row.user}") from None
