@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .basis import block_of
-from .merged import MergedLinear, user_map, weights_of
+from .folded import FoldedLinear, user_map, weights_of
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Largest difference of two logits' forms, relative to their size, that still is the same model."""
@@ -28,7 +28,7 @@ class Block:
         self.weight = torch.cat([weight for weight, _ in found])  # (3 width, width)
         self.bias = torch.cat([bias for _, bias in found])
         maps = [user_map(part, d) for part in parts]
-        self.user = torch.cat(maps) if any(isinstance(part, MergedLinear) for part in parts) else None
+        self.user = torch.cat(maps) if any(isinstance(part, FoldedLinear) for part in parts) else None
         self._parts = parts
         self.heads = cast(int, attention.num_attention_heads)
         self.width = found[0][0].shape[0]
@@ -78,6 +78,11 @@ class Encoder:
         self._pooler = pooler if isinstance(pooler, nn.Module) else None
         self._head = module.get_submodule(head)
 
+    def compile(self, mode: str) -> None:
+        """Replace `begin` and `finish` by what torch.compile makes of them."""
+        self.begin = torch.compile(self.begin, mode=mode)  # type: ignore[method-assign]
+        self.finish = torch.compile(self.finish, mode=mode)  # type: ignore[method-assign]
+
     def begin(self, ids: Tensor, mask: Tensor, until: int) -> Tensor:
         """(rows, length, width): what enters block `until`; mask: (rows, length) of 0 and 1."""
         hidden = cast(Tensor, self._embeddings(input_ids=ids))
@@ -122,12 +127,12 @@ def first_block(targets: tuple[str, ...]) -> int:
 
 def _own(part: nn.Module, y: Tensor, x: Tensor) -> Tensor:
     """With the rows' own low-rank changes of one projection, if any are in use."""
-    own = part.rows.change(part.name) if isinstance(part, MergedLinear) else None
+    own = part.rows.change(part.name) if isinstance(part, FoldedLinear) else None
     return y if own is None else own.added(y, x)
 
 
 def _weights(part: nn.Module) -> tuple[Tensor, Tensor]:
-    weight, bias = (part.weight, part.bias) if isinstance(part, MergedLinear) else weights_of(part)
+    weight, bias = (part.weight, part.bias) if isinstance(part, FoldedLinear) else weights_of(part)
     return weight, torch.zeros_like(weight[:, 0]) if bias is None else bias
 
 

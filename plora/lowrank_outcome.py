@@ -19,7 +19,7 @@ class LowRankSettings:
     alpha: float = 8.0
     steps: int = 20
     rate: float = 0.003
-    prior: float = 1.0
+    prior: float = 30.0
     precision: Precision = Precision.FP32
     window: int = 1 << 25
     progress: float = 0.003

@@ -14,7 +14,7 @@ from benchmarks.fit.plan import Plan
 from benchmarks.fit.rows import Row
 from benchmarks.fit.stats import bootstrap, median, paired
 from benchmarks.fit.stopwatch import Taken, Turn, every_core, take_turns
-from plora import Basis, Engine, FitSettings, Fitted, Refit
+from plora import Basis, Engine, Example, FitSettings, Fitted, Refit
 
 EXAMPLES = 32
 ROUNDS = 3
@@ -22,15 +22,22 @@ FULL, INCREMENTAL = "full-refit", "refit"
 
 
 class Updates:
-    """Users who have learned from EXAMPLES and now have one more, on one Basis."""
+    """Users who have learned from EXAMPLES and now have one more, on one Basis.
+
+    Each text gets its user's number: what users share would be run once in a full fit, and flatter it.
+    """
 
     def __init__(self, comparison: Comparison, part: str, users: int) -> None:
         self.base = comparison.source.base
         self.basis: Basis = comparison.bases[part].basis
         able = [user for user in comparison.crowd.reported if len(user.learned) > EXAMPLES]
         self.users: Sequence[User] = able[:users]
+        self.learned = [
+            [Example(f"{each.text} {at}", each.target) for each in user.first(EXAMPLES + 1)]
+            for at, user in enumerate(self.users)
+        ]
         self.engine = Engine(self.base, self.basis)
-        before = plora.fit(self.base, self.basis, [u.first(EXAMPLES) for u in self.users], engine=self.engine)
+        before = plora.fit(self.base, self.basis, [own[:EXAMPLES] for own in self.learned], engine=self.engine)
         self.before = [fitted_or_raise(one, INCREMENTAL) for one in before]
 
     def sizes(self) -> dict[str, int]:
@@ -43,15 +50,14 @@ class Updates:
 
     def again(self, _: int) -> list[Fitted]:
         """Everything once more, the new event included."""
-        cohort = [user.first(EXAMPLES + 1) for user in self.users]
-        made = plora.fit(self.base, self.basis, cohort, FitSettings(), engine=self.engine)
+        made = plora.fit(self.base, self.basis, self.learned, FitSettings(), engine=self.engine)
         return [fitted_or_raise(one, FULL) for one in made]
 
     def increment(self, _: int) -> list[Fitted]:
         """The new event alone; who has moved keeps the vector from before."""
         asked = [
-            Refit(one.statistics, [user.learned[EXAMPLES]])
-            for one, user in zip(self.before, self.users, strict=True)
+            Refit(one.statistics, own[EXAMPLES:])
+            for one, own in zip(self.before, self.learned, strict=True)
             if one.statistics is not None
         ]
         made = plora.refit(self.base, self.basis, asked, FitSettings(), engine=self.engine)

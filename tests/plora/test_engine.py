@@ -1,6 +1,7 @@
-"""An engine computes what the attached model computes: merged, fused, in whatever precision, and within its memory."""
+"""An engine computes what the attached model computes: folded, fused, in whatever precision, and within its memory."""
 
 import resource
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -67,7 +68,7 @@ def test_a_model_whose_head_reads_other_tokens_is_not_run_by_hand() -> None:
     assert losses.std() > 0
 
 
-def test_the_merged_layer_shares_no_memory_with_the_models_weight(any_toy: Toy) -> None:
+def test_the_folded_layer_shares_no_memory_with_the_models_weight(any_toy: Toy) -> None:
     engine = Engine(any_toy.base, any_toy.basis)
     targets = set(any_toy.basis.spec.targets)
     own = {name: value.data_ptr() for name, value in any_toy.base.module.state_dict().items()}
@@ -75,6 +76,25 @@ def test_the_merged_layer_shares_no_memory_with_the_models_weight(any_toy: Toy) 
         assert engine.module.get_submodule(name).weight.data_ptr() != own[f"{name}.weight"]
     embedding = any_toy.base.module.get_input_embeddings().weight.data_ptr()
     assert engine.module.get_input_embeddings().weight.data_ptr() == embedding  # and what it does not change is shared
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.BF16])
+@pytest.mark.parametrize("link", list(Link))
+def test_a_rows_place_in_its_micro_batch_does_not_show_in_its_numbers(
+    minilm: plora.BaseModel, link: Link, precision: Precision
+) -> None:
+    spec = BasisSpec(minilm.fingerprint, Kind.CLASSIFICATION, ("1", "2", "3"),
+                     find_targets(minilm.module, last_layers=2), 4, 8.0, 8, link)  # fmt: skip
+    engine = Engine(minilm, toys.loud(fresh_basis(minilm.module, spec, 0)), precision)
+    assert engine.encoder is not None
+    ids = torch.randint(1000, 20_000, (1, 24), generator=torch.Generator().manual_seed(0))
+    for rows in (2, 3, 5, 8, 10, 21, 42):
+        mask, leaf = torch.ones(rows, 24, dtype=torch.long), toys.vectors(1).repeat(rows, 1).requires_grad_()
+        hidden = engine.encoder.begin(ids.repeat(rows, 1), mask, engine.first_block).detach()
+        raw = engine.encoder.finish(hidden, mask, leaf, engine.first_block)
+        (slope,) = torch.autograd.grad(raw[:, -1].sum(), leaf)
+        assert bool((raw == raw[0]).all()), rows
+        assert bool((slope == slope[0]).all()), rows
 
 
 def test_an_engine_of_another_basis_is_refused(bert: Toy) -> None:
@@ -183,3 +203,18 @@ def test_losses_of_no_active_row_are_nothing(bert: Toy) -> None:
     with passes(Engine(bert.base, bert.basis), rows_of(bert)) as run:
         assert not run.losses(None, torch.zeros(8, dtype=torch.bool)).any()
         assert run.each(None, row_losses).shape == (8,)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler here")
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_compiled_passes_give_the_same_fit(name: str, request: pytest.FixtureRequest) -> None:
+    it: Toy = request.getfixturevalue(name)
+    cohort = [toys.reviews(4, seed) for seed in range(3)]
+    wanted = plora.fit(it.base, it.basis, cohort)
+    compiled = Engine(it.base, it.basis)
+    compiled.compile("default")
+    for one, other in zip(wanted, plora.fit(it.base, it.basis, cohort, engine=compiled), strict=True):
+        assert isinstance(one, plora.Fitted)
+        assert isinstance(other, plora.Fitted)
+        torch.testing.assert_close(one.adapter.vector, other.adapter.vector, atol=1e-3, rtol=1e-3)

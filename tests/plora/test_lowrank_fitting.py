@@ -20,20 +20,18 @@ from plora import (
     FitFailed,
     FitFailure,
     Kind,
-    LowRankAdapter,
     LowRankFitted,
     LowRankSettings,
     WrongBasis,
     WrongRows,
 )
 from plora.examples import encode
-from plora.lowrank_descent import by_turns
 from plora.passes import forward
 from tests.plora import toys
 from tests.plora.conftest import Toy
 
 SHORT = LowRankSettings(rank=2, alpha=4.0, steps=3, rate=0.01, prior=0.5)
-RESTLESS = LowRankSettings(rank=2, alpha=4.0, steps=10, rate=0.2, prior=3.0, progress=0.05, patience=2)
+RESTLESS = LowRankSettings(rank=2, alpha=4.0, steps=8, rate=0.05, prior=1.0, progress=0.05, patience=2)
 """Overshoots and gives up, each user at another step."""
 
 LONG_TEXT = "the soup was very good and the room was very bad and the view"
@@ -51,14 +49,19 @@ def members(count: int) -> list[list[Example]]:
     return found
 
 
-def fitted(
-    base: BaseModel, basis: Basis, cohort: Sequence[list[Example]], settings: LowRankSettings = SHORT
-) -> list[bytes]:
-    """The users' adapters as bytes, equal only where every bit is; in micro-batches that cut through users."""
+def narrow(base: BaseModel, basis: Basis) -> plora.Engine:
+    """An engine with micro-batches so small that they cut through users."""
     engine = plora.Engine(base, basis)
     while engine.shrink():
         pass
-    outcomes = plora.fit_low_rank(base, basis, cohort, settings, engine=engine)
+    return engine
+
+
+def fitted(
+    base: BaseModel, basis: Basis, cohort: Sequence[list[Example]], settings: LowRankSettings = SHORT
+) -> list[bytes]:
+    """The users' adapters as bytes: equal only where every bit is."""
+    outcomes = plora.fit_low_rank(base, basis, cohort, settings, engine=narrow(base, basis))
     assert all(isinstance(outcome, LowRankFitted) for outcome in outcomes)
     return [plora.dumps(outcome.adapter) for outcome in outcomes if isinstance(outcome, LowRankFitted)]
 
@@ -139,9 +142,8 @@ def test_a_cohort_gets_what_one_user_at_a_time_gets(any_toy: Toy, begun: bool) -
 
 def test_everyone_stops_where_they_would_alone_and_keeps_their_best(bert: Toy) -> None:
     stops = set()
-    for examples, outcome in zip(
-        members(8), plora.fit_low_rank(bert.base, bert.basis, members(8), RESTLESS), strict=True
-    ):
+    outcomes = plora.fit_low_rank(bert.base, bert.basis, members(8), RESTLESS)
+    for examples, outcome in zip(members(8), outcomes, strict=True):
         assert isinstance(outcome, LowRankFitted)
         _, losses, after = Straight(bert, RESTLESS, None).fit(examples)
         assert (outcome.steps, outcome.passes) == (len(losses) - 1, len(losses))
@@ -211,7 +213,7 @@ def test_data_that_give_nan_fail_their_own_user_only(poisoned: tuple[BaseModel, 
     cohort = [list(examples) for examples in healthy]
     for user in victims:
         cohort[user].insert(len(cohort[user]) // 2, Example("the soup was poison", "like"))
-    for user, outcome in enumerate(plora.fit_low_rank(base, basis, cohort, SHORT)):
+    for user, outcome in enumerate(plora.fit_low_rank(base, basis, cohort, SHORT, engine=narrow(base, basis))):
         if user in victims:
             assert outcome == FitFailed(FitFailure.NOT_FINITE)
         else:
@@ -225,14 +227,15 @@ def test_users_who_are_done_cost_nothing_more(poisoned: tuple[BaseModel, Basis])
     engine.module.get_submodule("bert.pooler").register_forward_hook(lambda _, args, __: rows.append(len(args[0])))
     cohort = [[Example("the soup was poison", "like")] * 4 for _ in range(200)]
     plora.fit_low_rank(base, basis, [*cohort, ONE], SHORT, engine=engine)
-    together, alone = len(rows), SHORT.steps
-    assert together == math.ceil(801 * 8 / engine.tokens_per_batch) + alone
+    assert len(rows) == math.ceil(801 * 8 / engine.tokens_per_batch) + SHORT.steps
 
 
 def test_users_who_cannot_be_fitted_leave_the_rest_untouched(bert: Toy) -> None:
     other = Adapter(bert.base.fingerprint, "0" * 64, torch.zeros(8))
     cohort = [[], ONE, [Example("the soup", "unheard of")], ONE, ONE]
-    outcomes = plora.fit_low_rank(bert.base, bert.basis, cohort, SHORT, start=[None, None, None, other, None])
+    start = [None, None, None, other, None]
+    engine = narrow(bert.base, bert.basis)
+    outcomes = plora.fit_low_rank(bert.base, bert.basis, cohort, SHORT, engine=engine, start=start)
     assert outcomes[0] == FitFailed(FitFailure.NO_EXAMPLES)
     assert outcomes[2] == FitFailed(FitFailure.UNKNOWN_LABEL)
     assert outcomes[3] == FitFailed(FitFailure.WRONG_BASIS)
@@ -289,29 +292,8 @@ def test_an_engine_or_starts_that_do_not_fit_are_refused(bert: Toy) -> None:
         plora.fit_low_rank(bert.base, bert.basis, [ONE], start=[None, None])
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"rank": 0}, {"steps": 0}, {"patience": 0}, {"prior": -1.0}, {"rate": 0.0}, {"alpha": math.inf}]
-)
-def test_settings_are_checked(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="must be"):
-        LowRankSettings(**wrong)
-
-
-def test_adding_by_turns_is_adding_one_row_after_another() -> None:
-    draw = torch.Generator().manual_seed(0)
-    users, parts = torch.randint(0, 5, (64,), generator=draw), torch.randn(64, 33, generator=draw) * 1e3
-    turns, straight = torch.ones(6, 33), torch.ones(6, 33)
-    by_turns(turns, users, parts)
-    for user, part in zip(users.tolist(), parts, strict=True):
-        straight[user] += part
-    indexed = torch.ones(6, 33).index_add_(0, users, parts)
-    assert torch.equal(turns, straight)
-    assert torch.equal(indexed, straight)
-
-
 def test_half_precision_fits_as_well(bert: Toy) -> None:
     examples, settings = toys.reviews(6, 5, ("the",)), LowRankSettings(steps=10, precision=plora.Precision.BF16)
     (outcome,) = plora.fit_low_rank(bert.base, bert.basis, [examples], settings)
     assert isinstance(outcome, LowRankFitted)
-    assert isinstance(outcome.adapter, LowRankAdapter)
     assert outcome.loss < outcome.loss_before

@@ -1,4 +1,4 @@
-"""MergedLinear: a target layer in an engine's private copy, the Basis's shared change already in its weight."""
+"""FoldedLinear: a target layer in an engine's private copy, the Basis's shared change already in its weight."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from .errors import WrongRows
 from .layer import PLoRALinear, shape_of
 
 
-class MergedLinear(nn.Module):
+class FoldedLinear(nn.Module):
     """h = (W + s B A) x + b + (s B P) p: the PLoRA layer at the cost of a plain Linear and one vector for each row.
 
     A row's own low-rank change, where it has one, comes on top.
@@ -55,7 +55,7 @@ def weights_of(module: nn.Module) -> tuple[Tensor, Tensor | None]:
 
 def user_map(module: nn.Module, d: int) -> Tensor:
     """(d_out, d) what a user vector adds to a layer's output: zeros for a layer that is no target."""
-    if isinstance(module, MergedLinear):
+    if isinstance(module, FoldedLinear):
         return module.user
     weight, _ = weights_of(module)
     return torch.zeros(weight.shape[0], d, device=weight.device)
