@@ -24,12 +24,11 @@ from .kept import PREFIX_BYTES, Kept
 from .layer import PLoRALinear
 from .links import LabelLink, Link, Thresholds, link_of
 
-TOKENS_PER_BATCH = {"cpu": (512, 1024), "cuda": (16_384, 16_384)}
+TOKENS_PER_BATCH = {"cpu": 512, "cuda": 16_384}
 """Tokens in one micro-batch, padding and blank rows included: enough to keep a device's matrix units busy.
 
 Every micro-batch of a length has the same shape, so that a row's arithmetic never depends on who else is there; the
-price is blank rows in the last one of each length, which a larger number would make more of. In float32, and in half
-precision, which needs more rows to be busy.
+price is blank rows in the last one of each length, which a larger number would make more of.
 """
 
 LEAST_TOKENS = 128
@@ -58,15 +57,14 @@ class Engine:
     ) -> None:
         """Raises WrongBaseModel, TargetsNotFound or WrongShape.
 
-        `tokens_per_batch` None is the device's and precision's own; the largest cohorts gain by more.
+        `tokens_per_batch` None is the device's own; the largest cohorts gain by more.
         """
         if base.fingerprint != basis.base:
             raise WrongBaseModel(basis.base, base.fingerprint)
         self.base, self.basis = base, basis
         self.precision = settled(precision, base.device)
         self.kept: Kept | None = None
-        full, half = TOKENS_PER_BATCH.get(base.device.type, (512, 1024))
-        self.tokens_per_batch = tokens_per_batch or (full if self.precision is Precision.FP32 else half)
+        self.tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH.get(base.device.type, 512)
         self.module = _private(base.module, _DTYPES[self.precision])
         live = Attachment(self.module, basis)
         self.rows = live.rows

@@ -93,9 +93,13 @@ def _score(engine: Engine, cohort: Sequence[Judged]) -> list[Scores]:
 
 
 def strangers(basis: Basis) -> Tensor:
-    """(STRANGERS, d) vectors of nobody: draws from N(prior mean, 1), seeded by the Basis's fingerprint."""
+    """(STRANGERS, d) vectors of nobody: draws from N(prior mean, 1), seeded by the Basis's fingerprint.
+
+    In pairs on both sides of the mean: a few free draws could all share one taste, and would match whoever has it.
+    """
     generator = torch.Generator().manual_seed(int(basis.fingerprint[:15], 16))
-    return basis.prior_mean + torch.randn(STRANGERS, basis.spec.dimensions, generator=generator)
+    away = torch.randn(STRANGERS // 2, basis.spec.dimensions, generator=generator)
+    return basis.prior_mean + torch.cat([away, -away])
 
 
 def prior_shift(generic: Tensor, learned: Sequence[int]) -> Tensor:

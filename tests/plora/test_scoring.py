@@ -142,3 +142,11 @@ def test_one_held_out_example_has_no_error_of_the_mean(bert: Toy) -> None:
     (scores,) = plora.score(bert.base, bert.basis, [Judged(adapter, [], HELD_OUT[:1])])
     assert math.isnan(scores.gain_se)
     assert math.isfinite(scores.gain)
+
+
+def test_strangers_stand_on_both_sides_of_the_populations_mean(bert: Toy) -> None:
+    drawn = strangers(bert.basis)
+    assert drawn.shape == (4, 8)
+    torch.testing.assert_close(drawn.mean(0), bert.basis.prior_mean)
+    assert torch.equal(drawn, strangers(bert.basis))
+    assert not torch.equal(drawn - bert.basis.prior_mean, strangers(bert.fresh) - bert.fresh.prior_mean)
