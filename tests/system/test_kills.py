@@ -131,7 +131,7 @@ def test_every_acknowledged_user_is_judged_exactly_once_whatever_is_killed(tmp_p
         assert until(lambda: operator.get("/v1/bases").json()["bases"][0]["state"] == "ready")
         everyone = []
         for turn in range(ROUNDS):
-            assert until(daemon.trains)
+            assert until(lambda: daemon.trains() and daemon.replica() is not None)  # what was killed last is back
             users = [person(100 + turn * USERS_A_ROUND + number, 13) for number in range(USERS_A_ROUND)]
             everyone += users
             host.consent(users)
