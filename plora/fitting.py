@@ -58,7 +58,9 @@ class Window:
         return [rows for rows in self.users if not isinstance(rows, FitFailed)]
 
 
-def windows(base: BaseModel, basis: Basis, cohort: Sequence[Sequence[Example]]) -> Iterator[Window]:
+def windows(
+    base: BaseModel, basis: Basis, cohort: Sequence[Sequence[Example]], tokens: int = WINDOW_TOKENS
+) -> Iterator[Window]:
     """The cohort in windows; the next one is tokenised while the caller works on this one."""
     with ThreadPoolExecutor(1) as ahead:
         waiting = None
@@ -66,10 +68,10 @@ def windows(base: BaseModel, basis: Basis, cohort: Sequence[Sequence[Example]]) 
             part = cohort[start : start + WINDOW_USERS]
             coming = ahead.submit(_encode, base, basis, part)
             if waiting is not None:
-                yield from _split(waiting.result())
+                yield from _split(waiting.result(), tokens)
             waiting = coming
         if waiting is not None:
-            yield from _split(waiting.result())
+            yield from _split(waiting.result(), tokens)
 
 
 def _encode(base: BaseModel, basis: Basis, cohort: Sequence[Sequence[Example]]) -> list[tuple[Row, ...] | FitFailed]:
@@ -86,13 +88,13 @@ def encoded(base: BaseModel, basis: Basis, examples: Sequence[Example]) -> tuple
         return FitFailed(FitFailure.UNKNOWN_LABEL)
 
 
-def _split(users: Sequence[tuple[Row, ...] | FitFailed]) -> Iterator[Window]:
+def _split(users: Sequence[tuple[Row, ...] | FitFailed], most: int) -> Iterator[Window]:
     """Windows within the token bound; a user over it is a window alone."""
     part: list[tuple[Row, ...] | FitFailed] = []
     tokens = 0
     for rows in users:
         size = 0 if isinstance(rows, FitFailed) else sum(len(row.ids) for row in rows)
-        if part and tokens + size > WINDOW_TOKENS:
+        if part and tokens + size > most:
             yield Window(tuple(part))
             part, tokens = [], 0
         part.append(rows)

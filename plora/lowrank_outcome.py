@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from .engine import Precision
+from .errors import InvalidSetting
 from .lowrank import LowRankAdapter
 
 
@@ -27,9 +28,9 @@ class LowRankSettings:
 
     def __post_init__(self) -> None:
         if self.rank < 1 or self.steps < 1 or self.patience < 1 or not self.prior >= 0:
-            raise ValueError("rank, steps and patience must be 1 or more, prior 0 or more")
+            raise InvalidSetting("rank, steps and patience", "1 or more, and prior 0 or more")
         if not math.isfinite(self.alpha) or not self.rate > 0:
-            raise ValueError("alpha must be finite, rate above 0")
+            raise InvalidSetting("alpha and rate", "finite, and rate above 0")
 
 
 @dataclass(frozen=True, slots=True)

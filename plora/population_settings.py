@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from .basis import USUAL_TARGETS
+from .errors import InvalidSetting
 from .links import Link
 from .objective import MutualInformation
 
@@ -46,6 +47,6 @@ class PopulationSettings:
         for name in ("accumulate", "patience", "window", "checkpoint_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name} must be 1 or more, not {value}")
+                raise InvalidSetting(name, f"1 or more, not {value}")
         if not 0 < self.held_out < 1:
-            raise ValueError(f"held_out must be between 0 and 1, not {self.held_out}")
+            raise InvalidSetting("held_out", f"between 0 and 1, not {self.held_out}")

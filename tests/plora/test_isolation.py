@@ -79,22 +79,25 @@ def test_every_way_to_fit_gives_a_user_the_same_bits_alone_and_in_a_crowd(
             assert plora.dumps(alone.statistics) == plora.dumps(one.statistics)
 
 
-def test_windows_bound_what_is_fitted_at_a_time_and_change_nobody(bert: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_bound_what_is_fitted_at_a_time_and_change_nobody(bert: Toy) -> None:
     crowd = members(30)
     whole = fitted(bert.base, bert.basis, crowd)
     sizes: list[int] = []
 
     for limit in (40, 200):
-        monkeypatch.setattr("plora.fitting.WINDOW_TOKENS", limit)
-        windows = list(plora.fitting.windows(bert.base, bert.basis, crowd))
+        windows = list(plora.fitting.windows(bert.base, bert.basis, crowd, limit))
         sizes.append(len(windows))
         assert sum(len(window.users) for window in windows) == 30
         assert all(
             len(window.fitted) == 1 or sum(len(row.ids) for rows in window.fitted for row in rows) <= limit
             for window in windows
         )
-        for one, other in zip(whole, fitted(bert.base, bert.basis, crowd), strict=True):
-            assert torch.equal(one, other)
+        left = list(crowd)
+        apart = []
+        for window in windows:  # each fitted by itself, as `fit` does
+            part, left = left[: len(window.users)], left[len(window.users) :]
+            apart += fitted(bert.base, bert.basis, part)
+        assert all(torch.equal(one, other) for one, other in zip(whole, apart, strict=True))
     assert sizes[0] > sizes[1] > 1
 
 

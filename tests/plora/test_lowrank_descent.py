@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+import plora
 from plora import LowRankSettings
 from plora.lowrank_descent import by_turns
 
@@ -13,7 +14,7 @@ from plora.lowrank_descent import by_turns
     "wrong", [{"rank": 0}, {"steps": 0}, {"patience": 0}, {"prior": -1.0}, {"rate": 0.0}, {"alpha": math.inf}]
 )
 def test_settings_are_checked(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(plora.InvalidSetting, match="must be"):
         LowRankSettings(**wrong)
 
 

@@ -252,5 +252,5 @@ def test_a_checkpoint_of_other_settings_or_users_is_refused(bert: Toy) -> None:
 
 @pytest.mark.parametrize("wrong", ["accumulate", "patience", "window", "held_out", "checkpoint_steps"])
 def test_settings_that_mean_nothing_are_refused(wrong: str) -> None:
-    with pytest.raises(ValueError, match=wrong):
+    with pytest.raises(plora.InvalidSetting, match=wrong):
         dataclasses.replace(QUICK, **{wrong: 0})
