@@ -44,9 +44,10 @@ from .lowrank_codec import loads_low_rank
 from .lowrank_fitting import fit_low_rank
 from .lowrank_outcome import LowRankFitted, LowRankSettings
 from .objective import MutualInformation
-from .outcome import FitFailed, FitFailure, FitSettings, Fitted, LeaveOneOut, Optimizer
+from .outcome import Candidate, FitFailed, FitFailure, FitSettings, Fitted, Optimizer
 from .peers import GroupPeers, Peers
 from .population import Population, PopulationSettings, Progress, train_population
+from .population_settings import Reach
 from .prediction import Answer, predict
 from .refit import Moved, Refit, refit
 from .scoring import Judged, Score, Scores, score
@@ -61,6 +62,7 @@ __all__ = [
     "BaseModelNotFound",
     "Basis",
     "BasisSpec",
+    "Candidate",
     "ChangedPopulation",
     "Checkpoint",
     "Engine",
@@ -73,7 +75,6 @@ __all__ = [
     "InvalidSetting",
     "Judged",
     "Kind",
-    "LeaveOneOut",
     "Link",
     "LowRankAdapter",
     "LowRankFitted",
@@ -93,6 +94,7 @@ __all__ = [
     "PopulationSettings",
     "Precision",
     "Progress",
+    "Reach",
     "Refit",
     "Score",
     "Scores",

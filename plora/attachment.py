@@ -10,7 +10,7 @@ from .adapter import Adapter
 from .basemodel import BaseModel, fingerprint
 from .basis import Basis, fresh_head
 from .errors import AlreadyAttached, PLoRAError, TargetsNotFound, WrongBaseModel, WrongBasis, WrongShape
-from .layer import Changes, PLoRALinear, Rows, device_of, shape_of
+from .layer import Changes, PLoRALinear, Rows, device_of, personalised, shape_of
 from .lowrank import LowRankAdapter, stacked
 
 User = Adapter | LowRankAdapter | None
@@ -23,6 +23,7 @@ class Attachment:
     def __init__(self, module: nn.Module, basis: Basis) -> None:
         self.module, self.basis, self.rows = module, basis, Rows()
         self.layers: dict[str, PLoRALinear] = {}
+        self.head: nn.Module | None = None
         self._originals: dict[str, nn.Module] = {}
         try:
             self._swap_targets()
@@ -113,7 +114,15 @@ class Attachment:
         original = self.module.get_submodule(name)
         head.to(next(original.parameters())).train(original.training)
         self._originals[name] = original
-        _put(self.module, name, head)
+        self.head = head
+        _put(self.module, name, self._personal(head))
+
+    def _personal(self, head: nn.Module) -> nn.Module:
+        """The head as every row's own, over the same parameters; `head` itself where the Basis has nothing for it."""
+        if "M" not in self.basis.tensors:
+            return head
+        C, M = (self.basis.tensors[name].to(device_of(head), copy=True) for name in "CM")
+        return personalised(head, C, M, self.rows)
 
 
 def attach(model: nn.Module | BaseModel, basis: Basis) -> Attachment:

@@ -14,7 +14,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 from .errors import TargetsNotFound, WrongShape
-from .layer import shape_of
+from .layer import last_linear, shape_of
 from .links import Link, Thresholds
 
 HEADS = ("classifier", "score")
@@ -33,7 +33,11 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class BasisSpec:
-    """The shape of a Basis. `targets` are full module names; `dimensions` is d, the length of a user vector."""
+    """The shape of a Basis. `targets` are full module names; `dimensions` is d, the length of a user vector.
+
+    The vector's first `bias` coordinates are the user's label bias: they move the answer whatever the text. The others
+    are its content, which reaches the targets and, with `mixing`, the task head's weights.
+    """
 
     base: str
     kind: Kind
@@ -43,23 +47,40 @@ class BasisSpec:
     alpha: float = 32.0
     dimensions: int = 16
     link: Link = Link.CATEGORICAL
+    bias: int = 0
+    mixing: bool = False
 
     def __post_init__(self) -> None:
         if self.rank < 1 or self.dimensions < 1 or self.dimensions > 4096:
             raise WrongShape("rank and dimensions", (1, 4096), (self.rank, self.dimensions))
+        if not 0 <= self.bias < self.dimensions:
+            raise WrongShape("bias", (0, self.dimensions - 1), (self.bias,))
+        if self.kind is not Kind.CLASSIFICATION and (self.bias or self.mixing):
+            raise WrongShape("bias and mixing of a causal LM", (0, 0), (self.bias, int(self.mixing)))
 
     @property
     def scale(self) -> float:
         return self.alpha / self.rank
+
+    @property
+    def personal_head(self) -> bool:
+        """Whether user vectors reach the task head."""
+        return bool(self.bias) or self.mixing
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers the head gives: one for ordered labels, else one for each label."""
+        return 1 if self.link is Link.ORDINAL else len(self.labels)
 
 
 @dataclass(frozen=True, slots=True)
 class Basis:
     """A, B and P for every target, the task head, and the mean of the population's vectors.
 
-    `tensors` holds "A.<target>" (rank, d_in), "B.<target>" (d_out, rank), "P.<target>" (rank, d), "head.<name>" and
-    "prior.mean" (d). Vectors are whitened: over the population they have unit variance in every direction, so a
-    plain squared norm is the empirical-Bayes penalty and N(mean, 1) draws strangers who are nobody.
+    `tensors` holds "A.<target>" (rank, d_in), "B.<target>" (d_out, rank), "P.<target>" (rank, d), "head.<name>",
+    "prior.mean" (d) and, with a label bias or mixing, "C" (outputs, d) and "M" (d, outputs, width of the head). Vectors are whitened, label bias and content apart: over
+    the population they have unit variance in every direction, so a plain squared norm is the empirical-Bayes penalty
+    and N(mean, 1) draws strangers who are nobody.
     """
 
     spec: BasisSpec
@@ -86,6 +107,23 @@ class Basis:
     def prior_mean(self) -> Tensor:
         return self.tensors["prior.mean"]
 
+    def divergence(self, vector: Tensor, other: Tensor | None = None) -> float:
+        """Nats: how far `vector` moves the model's answers from `other`'s, or from the generic model's.
+
+        The mean KL divergence over the examples that the Basis kept for reference when it was trained, to second
+        order: 1/2 move' F move, F their mean Fisher information, "prior.fisher". NaN for a Basis that has none.
+        """
+        fisher = self.tensors.get("prior.fisher")
+        if fisher is None:
+            return math.nan
+        move = (vector if other is None else vector - other).double().cpu()
+        return float(0.5 * move @ fisher.double() @ move)
+
+    def label_bias(self, vector: Tensor) -> Tensor:
+        """(..., d) the same label bias without content: the generic model, but with the user's own label shares."""
+        kept = torch.arange(self.spec.dimensions) < self.spec.bias
+        return vector * kept.to(vector)
+
     def head(self) -> dict[str, Tensor]:
         """The task head's state, by parameter name."""
         return {name.removeprefix("head."): value for name, value in self.tensors.items() if name.startswith("head.")}
@@ -105,6 +143,8 @@ def canonical(spec: BasisSpec, tensors: Mapping[str, Tensor]) -> bytes:
     }
     if spec.link is not Link.CATEGORICAL:  # absent in the files of the first release
         meta["link"] = spec.link.value
+    if spec.personal_head:
+        meta |= {"bias": spec.bias, "mixing": spec.mixing}
     ordered = {name: tensors[name].detach().cpu().float().contiguous() for name in sorted(tensors)}
     return save_safetensors(ordered, {"plora": json.dumps(meta, sort_keys=True)})
 
@@ -148,11 +188,28 @@ def fresh_basis(module: nn.Module, spec: BasisSpec, seed: int) -> Basis:
         tensors[f"A.{name}"] = _uniform((spec.rank, d_in), generator)
         tensors[f"B.{name}"] = torch.zeros(d_out, spec.rank)
         tensors[f"P.{name}"] = _uniform((spec.rank, spec.dimensions), generator)
+        tensors[f"P.{name}"][:, : spec.bias] = 0
     head = fresh_head(module, len(spec.labels), spec.link)
     if head is not None:
         for key, value in head[1].state_dict().items():
             tensors[f"head.{key}"] = _drawn(key, value, generator)
+        linear = last_linear(head[1])
+        if spec.personal_head and linear is not None:
+            tensors["M"] = torch.zeros(spec.dimensions, spec.outputs, linear.in_features)
+            tensors["C"] = torch.zeros(spec.outputs, spec.dimensions)
+            tensors["C"][:, : spec.bias] = contrasts(spec.outputs)[:, : spec.bias]
     return Basis(spec, tensors)
+
+
+def contrasts(outputs: int) -> Tensor:
+    """(outputs, outputs - 1 or 1) orthonormal columns, each summing to zero: all that a softmax can be moved by."""
+    if outputs == 1:
+        return torch.ones(1, 1)
+    found = torch.zeros(outputs, outputs - 1)
+    for k in range(outputs - 1):  # Helmert's
+        found[: k + 1, k] = 1 / (k + 1)
+        found[k + 1, k] = -1
+    return found / found.norm(dim=0)
 
 
 def fresh_head(module: nn.Module, labels: int, link: Link = Link.CATEGORICAL) -> tuple[str, nn.Module] | None:

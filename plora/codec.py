@@ -149,13 +149,17 @@ def _spec_of(meta: object) -> BasisSpec:
         alpha=alpha,
         dimensions=int(str(meta["dimensions"])),
         link=Link(meta.get("link", Link.CATEGORICAL.value)),
+        bias=int(str(meta.get("bias", 0))),
+        mixing=meta.get("mixing", False) is True,
     )
 
 
 def _check(spec: BasisSpec, tensors: dict[str, Tensor]) -> None:
     """Every tensor the spec needs, with its exact shape, finite, and no other."""
     needed = {f"{letter}.{target}" for letter in "ABP" for target in spec.targets} | {"prior.mean"}
-    named = {name for name in tensors if not name.startswith("head.") and name != "prior.information"}
+    needed |= {"C", "M"} if spec.personal_head else set()
+    free = {"prior.information", "prior.fisher"}
+    named = {name for name in tensors if not name.startswith("head.")} - free
     if needed != named:
         raise MalformedBasis("tensors", f"{sorted(needed ^ named)[:3]} missing or not expected")
     if (spec.kind is Kind.CLASSIFICATION) != any(name.startswith("head.") for name in tensors):
@@ -165,6 +169,9 @@ def _check(spec: BasisSpec, tensors: dict[str, Tensor]) -> None:
             (name.startswith("A.") and (value.dim() != 2 or value.shape[0] != spec.rank))
             or (name.startswith("B.") and (value.dim() != 2 or value.shape[1] != spec.rank))
             or (name.startswith("P.") and value.shape != (spec.rank, spec.dimensions))
+            or (name == "C" and value.shape != (spec.outputs, spec.dimensions))
+            or (name == "M" and (value.dim() != 3 or value.shape[:2] != (spec.dimensions, spec.outputs)))
+            or (name == "prior.fisher" and value.shape != (spec.dimensions, spec.dimensions))
             or (name in ("prior.mean", "prior.information") and value.shape != (spec.dimensions,))
         )
         if wrong or value.dtype != torch.float32:

@@ -3,6 +3,7 @@
 Everything here is elementwise over rows, in float64: a row's numbers are the same bits whoever else is there.
 """
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -32,6 +33,18 @@ class Curves(ABC):
     def losses_at(self, moves: Tensor) -> Tensor:
         """(rows,) losses foreseen for vectors moved by (rows, d)."""
 
+    @abstractmethod
+    def judged_at(self, moves: Tensor) -> Tensor:
+        """(rows, 2) hits and losses foreseen for vectors moved by (rows, d); a hit is NaN where it is not known."""
+
+    @abstractmethod
+    def moved(self, moves: Tensor) -> "Curves":
+        """The same curves seen from vectors moved by (rows, d): no pass over the model."""
+
+    @abstractmethod
+    def narrowed(self, width: int) -> "Curves":
+        """Along the first `width` coordinates alone."""
+
 
 class LabelCurves(Curves):
     """Of a classifier: its free numbers z (rows, width) are linear in the vector, their loss is not."""
@@ -52,8 +65,34 @@ class LabelCurves(Curves):
         self.passes = 0.5 * (1 + link.width)
 
     def losses_at(self, moves: Tensor) -> Tensor:
-        moved = (self._jacobian * moves[:, None, :]).sum(-1)
-        return self._link.losses(self._z + moved, self._targets)
+        return self._link.losses(self._at(moves), self._targets)
+
+    def judged_at(self, moves: Tensor) -> Tensor:
+        chances = self.log_chances_at(moves)
+        return _hits_and_losses(chances, self._targets)
+
+    def log_chances_at(self, moves: Tensor) -> Tensor:
+        """(rows, labels) foreseen for vectors moved by (rows, d)."""
+        return self._link.log_chances(self._at(moves))
+
+    def moved(self, moves: Tensor) -> "LabelCurves":
+        return LabelCurves(self._at(moves), self._jacobian, self._targets, self._link)
+
+    def narrowed(self, width: int) -> "LabelCurves":
+        return LabelCurves(self._z, self._jacobian[..., :width], self._targets, self._link)
+
+    @property
+    def dimensions(self) -> int:
+        """d."""
+        return self._jacobian.shape[-1]
+
+    @property
+    def targets(self) -> Tensor:
+        """(rows,) label indices."""
+        return self._targets
+
+    def _at(self, moves: Tensor) -> Tensor:
+        return self._z + (self._jacobian * moves[:, None, :]).sum(-1)
 
 
 class TokenCurves(Curves):
@@ -63,8 +102,22 @@ class TokenCurves(Curves):
         self.losses, self.gradients, self.information, self.passes = losses, gradients, information, passes
 
     def losses_at(self, moves: Tensor) -> Tensor:
-        bent = (self.information * moves[:, None, :]).sum(-1)
-        return self.losses + (self.gradients * moves).sum(-1) + 0.5 * (bent * moves).sum(-1)
+        return self.losses + (self.gradients * moves).sum(-1) + 0.5 * (self._bent(moves) * moves).sum(-1)
+
+    def judged_at(self, moves: Tensor) -> Tensor:
+        losses = self.losses_at(moves)
+        return torch.stack([torch.full_like(losses, math.nan), losses], 1)
+
+    def moved(self, moves: Tensor) -> "TokenCurves":
+        return TokenCurves(self.losses_at(moves), self.gradients + self._bent(moves), self.information, self.passes)
+
+    def narrowed(self, width: int) -> "TokenCurves":
+        return TokenCurves(
+            self.losses, self.gradients[:, :width], self.information[:, :width, :width], self.passes
+        )
+
+    def _bent(self, moves: Tensor) -> Tensor:
+        return (self.information * moves[:, None, :]).sum(-1)
 
 
 def curves(run: Passes, vectors: Tensor, active: Tensor | None = None, *, directions: int = 8) -> Curves:
@@ -135,6 +188,11 @@ def _information(run: Passes, batch: MicroBatch, vectors: Tensor, k: int) -> Ten
             both.index_add_(0, owner, (changes[i] * changes[j]).sum(-1))
             found[:, i, j] = found[:, j, i] = both
     return found / wanted.sum(1).clamp_min(1)[:, None, None]
+
+
+def _hits_and_losses(chances: Tensor, targets: Tensor) -> Tensor:
+    losses = -chances.gather(1, targets[:, None])[:, 0]
+    return torch.stack([(chances.argmax(1) == targets).to(losses), losses], 1)
 
 
 def by_user(values: Tensor, owner: Tensor, users: int) -> Tensor:

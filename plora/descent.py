@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .basis import HEADS
 from .checkpoints import Checkpoint, Standing, restore_tensors, state_tensors
 from .examples import MicroBatch, Row, micro_batches, row_losses
 from .losses import Objective, numbered_batches
@@ -62,11 +63,14 @@ class Descent:
         self._objective, self._settings, self._windows = objective, settings, windows
         self._shared, self._leaves = shared, [*shared, objective.vectors]
         self._aside, self._peers = aside, peers
+        head: set[int] = set()  # without user vectors in it, it is learned like everything else that is shared
+        if objective.live.basis.spec.personal_head:
+            head = {id(p) for n, p in objective.live.module.named_parameters() if n.split(".")[0] in HEADS}
+        parts = ([p for p in shared if id(p) not in head], [p for p in shared if id(p) in head], [objective.vectors])
+        self._rates = (settings.shared_rate, settings.head_rate / objective.spread**0.5, settings.user_rate)
+        decays = (settings.weight_decay, 0.0, 0.0)  # the head and the vectors have priors
         self._optimizer = torch.optim.AdamW(
-            [
-                {"params": shared, "lr": settings.shared_rate},
-                {"params": [objective.vectors], "lr": settings.user_rate, "weight_decay": 0.0},
-            ]
+            [{"params": p, "lr": r, "weight_decay": w} for p, r, w in zip(parts, self._rates, decays, strict=True)]
         )
         self._best: dict[str, Tensor] = {}
         self.standing = Standing()
@@ -100,7 +104,7 @@ class Descent:
 
     def _set_rates(self) -> None:
         settings, groups = self._settings, self._optimizer.param_groups
-        for group, rate in zip(groups, (settings.shared_rate, settings.user_rate), strict=True):
+        for group, rate in zip(groups, self._rates, strict=True):
             group["lr"] = rate * max(0.1, 1 - self.standing.epoch / settings.epochs)
 
     def _steps(self, epoch: int) -> Iterator[tuple[int, list[Numbered]]]:

@@ -9,9 +9,10 @@ from .basemodel import BaseModel
 from .basis import Basis
 from .engine import Engine
 from .errors import UnknownLabel, WrongBasis
+from .evidence import mask_of
 from .examples import Example, Row, encode_all
 from .outcome import FitFailed, FitFailure, FitSettings, Fitted, Optimizer
-from .passes import with_room
+from .passes import Passes, with_room
 
 WINDOW_TOKENS = 131_072
 """Tokens of the users who are fitted at a time: what bounds memory, however large the cohort."""
@@ -26,16 +27,20 @@ def fit(
     settings: FitSettings | None = None,
     *,
     engine: Engine | None = None,
+    judged: Sequence[Sequence[int]] | None = None,
 ) -> list[Fitted | FitFailed]:
     """Fit one vector for each user's examples; only vectors change. One outcome for each user, in order.
 
-    An `engine` made before for this Basis saves making one. Raises WrongBasis where it is of another.
+    `judged` says for each user which of the examples are evidence of what the vector is worth: those that the Basis was
+    not trained on. None: all. An `engine` made before for this Basis saves making one. Raises WrongBasis where it is of
+    another.
     """
     chosen = settings or FitSettings()
     made = checked(engine, basis) or Engine(base, basis, chosen.precision)
     outcomes: list[Fitted | FitFailed] = []
     for window in windows(base, basis, cohort):
-        outcomes += _fit_window(made, window, chosen)
+        users = slice(len(outcomes), len(outcomes) + len(window.users))
+        outcomes += _fit_window(made, window, chosen, None if judged is None else judged[users])
     return outcomes
 
 
@@ -103,10 +108,18 @@ def _split(users: Sequence[tuple[Row, ...] | FitFailed], most: int) -> Iterator[
         yield Window(tuple(part))
 
 
-def _fit_window(engine: Engine, window: Window, settings: FitSettings) -> list[Fitted | FitFailed]:
-    descend = newton.descend if settings.optimizer is Optimizer.NEWTON else adam.descend
+def _fit_window(
+    engine: Engine, window: Window, settings: FitSettings, judged: Sequence[Sequence[int]] | None
+) -> list[Fitted | FitFailed]:
     users = window.fitted
-    found: Iterator[Fitted | FitFailed] = iter(())
-    if users:
-        found = iter(with_room(engine, users, lambda run, counts: descend(run, counts, settings)))
+    if judged is not None:
+        pairs = zip(window.users, judged, strict=True)
+        judged = [chosen for rows, chosen in pairs if not isinstance(rows, FitFailed)]
+
+    def descend(run: Passes, counts: list[int]) -> list[Fitted | FitFailed]:
+        if settings.optimizer is Optimizer.ADAM:
+            return adam.descend(run, counts, settings)
+        return newton.descend(run, counts, settings, mask_of(counts, judged))
+
+    found = iter(with_room(engine, users, descend) if users else ())
     return [rows if isinstance(rows, FitFailed) else next(found) for rows in window.users]

@@ -1,5 +1,6 @@
 """The PLoRA layer: one frozen Linear, a shared low-rank change, and one user vector for each row of the batch."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -123,6 +124,53 @@ class PLoRALinear(nn.Module):
         if self.dropout == 0.0 or not self.training:
             return x
         return F.dropout(x, self.dropout)
+
+
+class PersonalHead(nn.Module):
+    """The task head's last Linear, made the row's own: y = (W + sum_k p_k M_k) x + b + C p.
+
+    C: (outputs, d) moves the answer whatever the text, M: (d, outputs, width) as the text says.
+    """
+
+    C: Tensor
+
+    def __init__(self, linear: nn.Module, C: Tensor, M: Tensor, rows: Rows) -> None:
+        super().__init__()
+        self.linear, self.rows = linear, rows
+        self.register_buffer("C", C)
+        self.M = nn.Parameter(M, requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (batch, ..., width) -> (batch, ..., outputs). Raises WrongRows where rows and vectors disagree."""
+        y: Tensor = self.linear(x)
+        vectors = self.rows.vectors
+        if vectors is None or not self.rows.enabled:
+            return y
+        rows = len(vectors)
+        if rows != y.shape[0]:
+            raise WrongRows(rows, y.shape[0])
+        p = vectors[:, None, :]  # a product for each row: a joint one may round by a row's place among the others
+        weight = torch.bmm(p, self.M.flatten(1).expand(rows, -1, -1)).view(rows, *self.M.shape[1:])
+        bias = torch.bmm(p, self.C.T.expand(rows, -1, -1))
+        flat = x.reshape(rows, -1, x.shape[-1]).to(weight.dtype)
+        own = torch.bmm(flat, weight.transpose(1, 2)) + bias
+        return y + own.view(y.shape).to(y.dtype)
+
+
+def personalised(head: nn.Module, C: Tensor, M: Tensor, rows: Rows) -> nn.Module:
+    """`head` with its last Linear made personal: another module over the same parameters."""
+    if isinstance(head, nn.Linear):
+        return PersonalHead(head, C, M, rows)
+    name, child = [(name, child) for name, child in head.named_children() if last_linear(child) is not None][-1]
+    made = copy.copy(head)
+    made._modules = {**head._modules, name: personalised(child, C, M, rows)}
+    return made
+
+
+def last_linear(module: nn.Module) -> nn.Linear | None:
+    """The last Linear of a task head, or None."""
+    found = [child for child in module.modules() if isinstance(child, nn.Linear)]
+    return found[-1] if found else None
 
 
 def shape_of(module: nn.Module) -> tuple[int, int] | None:

@@ -1,6 +1,7 @@
 """The loss that population training lowers: the examples', the prior, and perhaps a term of mutual information."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -9,8 +10,10 @@ from .attachment import Attachment
 from .basemodel import BaseModel
 from .basis import HEADS, Kind
 from .examples import MicroBatch, Row, micro_batches, row_losses
+from .layer import last_linear
 from .objective import MutualInformation, consistency_term, feature_term, infomax_term, personalized_dropout
 from .passes import forward
+from .pooled import Pooled
 from .population_settings import PopulationSettings
 from .prefixes import Prefix
 from .windows import Survey
@@ -24,9 +27,12 @@ class Objective:
 
     def __init__(self, base: BaseModel, live: Attachment, found: Survey, settings: PopulationSettings) -> None:
         self.base, self.live, self.survey, self.settings = base, live, found, settings
-        self.vectors = torch.zeros(found.users, settings.dimensions, requires_grad=True)
+        self.vectors = torch.zeros(found.users, live.basis.spec.dimensions, requires_grad=True)
+        self.spread = 1.0  # the variance of what the task head's last layer reads
         self.counts = found.counts.clamp_min(1).float()
         self.prefix = Prefix(base, live, settings.kept_bytes)
+        whole = settings.mutual_information is MutualInformation.REFERENCE  # its feature term is of all tokens
+        self.pooled = None if whole else Pooled(base)
 
     def loss(self, batch: MicroBatch, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         """The whole objective of one micro-batch, and the part of it that is the examples' mean loss."""
@@ -39,7 +45,7 @@ class Objective:
             layer.feature_terms = terms if mode is MutualInformation.REFERENCE else None
         logits = self.logits(batch, vectors)
         losses = row_losses(logits, batch.targets)[:real]
-        loss = losses.mean() + self._prior(owners)
+        loss = losses.mean() + self._prior(owners) + self._head_prior()
         if mode is MutualInformation.REFERENCE:
             extra = feature_term(terms) + self._consistency(batch, logits[:real])
         elif mode is MutualInformation.INFOMAX:
@@ -51,8 +57,37 @@ class Objective:
     def logits(self, batch: MicroBatch, vectors: Tensor | None) -> Tensor:
         """The model's logits for one micro-batch; vectors: (real rows, d), or None for the generic model."""
         padded = None if vectors is None else self._padded(vectors, batch)
-        with self.live.use(padded), self.prefix.reuse(batch):
+        short = nullcontext() if self.pooled is None else self.pooled.standing()
+        with self.live.use(padded), self.prefix.reuse(batch), short:
             return forward(self.base, batch.ids, batch.mask)
+
+    def features(self, batch: MicroBatch) -> Tensor:
+        """(real rows, width): what the task head's last layer reads of each row, the generic model before it."""
+        head = self.live.head
+        linear = None if head is None else last_linear(head)
+        if linear is None:
+            raise TypeError("a causal LM has no task head")
+        seen: list[Tensor] = []
+        hook = linear.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        try:
+            self.logits(batch, None)
+        finally:
+            hook.remove()
+        read = seen[-1]
+        if read.dim() == 3:  # a head that answers at every token: its answer at the last is what counts
+            read = read[torch.arange(len(read)), batch.mask.sum(1) - 1]
+        return read[: len(batch.index)].detach().float().cpu()
+
+    @torch.no_grad()
+    def read(self, rows: Sequence[Row]) -> Tensor:
+        """(rows, width) features of these rows, whatever their numbers."""
+        found: list[Tensor] = []
+        order: list[int] = []
+        batches = micro_batches(self.base, Kind.CLASSIFICATION, [Row(row.ids, 0) for row in rows])
+        for batch in self.prefix.walk(batches, lambda number: rows[number]):
+            found.append(self.features(batch))
+            order += batch.index.tolist()
+        return torch.cat(found)[torch.tensor(order).argsort()]
 
     def generic_logits(self, batch: MicroBatch) -> Tensor:
         """The generic model's logits (p = 0): no gradient into the body, the task head keeps its own.
@@ -77,6 +112,17 @@ class Objective:
         """-log N(p_u; 0, 1), each user's share spread over the user's examples: the table is a MAP estimate."""
         chosen = self.vectors[owners].square().sum(1) / self.counts[owners]
         return 0.5 * self.settings.prior * chosen.mean()
+
+    def _head_prior(self) -> Tensor:
+        """-log N of the task head's weights, its user directions' above all, spread over all examples."""
+        total = torch.zeros(())
+        if not self.live.basis.spec.personal_head:
+            return total  # the paper's own objective
+        for name, parameter in self.live.module.named_parameters():
+            if name.split(".")[0] in HEADS and parameter.dim() > 1 and parameter.requires_grad:
+                weight = self.settings.mixing_prior if parameter.dim() == 3 else self.settings.head_prior
+                total = total + 0.5 * weight * self.spread * parameter.square().sum().cpu()
+        return total / max(1.0, float(self.survey.total))
 
     def _consistency(self, batch: MicroBatch, personal: Tensor) -> Tensor:
         """The generic body gets no gradient, the task head does, as in the published code."""

@@ -6,6 +6,7 @@ from enum import Enum
 from .adapter import Adapter
 from .engine import Precision
 from .errors import InvalidSetting
+from .scores import Scores
 from .statistics import Statistics
 
 
@@ -23,7 +24,7 @@ STEPS = {Optimizer.NEWTON: 1, Optimizer.ADAM: 12}
 class FitSettings:
     """`prior` weighs 1/2 |p - mean|^2 against the summed loss; `steps` None is the optimizer's own number.
 
-    A Newton fit steps again only where the losses it foresaw miss the true ones by over `tolerance` nats per example.
+    A Newton fit looks again only where the losses it foresaw miss the true ones by over `tolerance` nats per example.
     `directions` is how many coordinates of the vector a causal LM is fitted in; a Basis has the leading ones first.
 
     `rate` is Adam's step in prior standard deviations; a user stops when `patience` steps improved its objective by
@@ -32,7 +33,7 @@ class FitSettings:
 
     optimizer: Optimizer = Optimizer.NEWTON
     steps: int | None = None
-    prior: float = 2.0
+    prior: float = 1.0
     precision: Precision = Precision.FP32
     tolerance: float = 0.05
     directions: int = 8
@@ -61,24 +62,20 @@ class FitFailure(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class LeaveOneOut:
-    """What each example would have cost had it not been learned from, in the mean and in nats.
+class Candidate:
+    """An adapter, and what it is worth on the user's examples, each judged by what the others gave."""
 
-    `gain` is the generic model's loss less that, `gain_se` the standard error of its mean (0 for one example).
-    """
-
-    examples: int
-    nll: float
-    gain: float
-    gain_se: float
+    adapter: Adapter = field(repr=False)
+    left_out: Scores
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
     """A user's adapter, the passes it took over the user's examples, and their mean loss before and after, in nats.
 
-    One forward and one backward is one pass. Leave-one-out losses and statistics come with a Newton fit; statistics
-    only of a fit that needed no damping, since only such a one can be continued.
+    One forward and one backward is one pass. A Newton fit says what each example would have cost had it not been
+    learned from: `left_out` of the whole vector, `bias` of its label bias alone, where the Basis has one, and the losses
+    of every example beside the generic model's, in nats. Statistics come only with a fit whose move was not shortened, since only such a one can be continued.
     """
 
     adapter: Adapter = field(repr=False)
@@ -86,7 +83,10 @@ class Fitted:
     passes: float
     loss_before: float
     loss: float
-    leave_one_out: LeaveOneOut | None = None
+    left_out: Scores | None = None
+    left_out_losses: tuple[float, ...] = field(default=(), repr=False)
+    generic_losses: tuple[float, ...] = field(default=(), repr=False)
+    bias: Candidate | None = None
     statistics: Statistics | None = field(default=None, repr=False)
 
 

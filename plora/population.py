@@ -14,9 +14,12 @@ from .basis import HEADS, Basis, BasisSpec, Kind, find_targets, fresh_basis
 from .checkpoints import Checkpoint
 from .descent import Descent, Listeners, Progress
 from .errors import WrongCheckpoint
+from .links import Link
+from .layer import PersonalHead
 from .losses import Objective
 from .peers import Alone, Peers
-from .population_settings import PopulationSettings
+from .population_settings import PopulationSettings, Reach
+from .settling import settle
 from .spectral import SpectralStart
 from .whitening import SAMPLE_ROWS, SAMPLE_ROWS_LM, whiten
 from .windows import Survey, Users, Windows, survey
@@ -25,6 +28,9 @@ __all__ = ["Population", "PopulationSettings", "Progress", "train_population"]
 
 ROWS_ASIDE = 4096
 """Examples kept aside at most, however many users there are."""
+
+MIXING_START = 0.1
+"""Length of each user direction of the task head at the start, for features of unit variance."""
 
 FREE = ("kept_bytes", "checkpoint_steps")
 """Settings that do not touch the result, so that a checkpoint need not share them."""
@@ -79,27 +85,49 @@ def train_population(
         live.detach()
 
 
+def personal_heads(live: Attachment) -> list[PersonalHead]:
+    """The task head, where user vectors reach it."""
+    return [module for module in live.module.modules() if isinstance(module, PersonalHead)]
+
+
 def trained_leaves(live: Attachment) -> list[Tensor]:
     """What all users share, ready to be learned."""
-    shared: list[Tensor] = [p for layer in live.layers.values() for p in (layer.A, layer.B, layer.P)]
+    layers = list(live.layers.values())
+    shared: list[Tensor] = [p for layer in layers for p in (layer.A, layer.B)]
+    shared += [layer.P for layer in layers if bool(layer.P.any())]  # zeros where users reach the head alone
     shared += [p for name, p in live.module.named_parameters() if name.split(".")[0] in HEADS]
     for parameter in shared:
         parameter.requires_grad_(True)
+    content = torch.arange(live.basis.spec.dimensions) >= live.basis.spec.bias
+    for layer in layers:  # a label bias reaches no target
+        if layer.P.requires_grad:
+            layer.P.register_hook(lambda gradient: gradient * content.to(gradient))
+    for head in personal_heads(live):
+        head.M.register_hook(lambda gradient: gradient * content.to(gradient)[:, None, None])
     return shared
 
 
 def _fresh(base: BaseModel, found: Survey, settings: PopulationSettings) -> Basis:
+    labels = found.labels if base.kind is Kind.CLASSIFICATION else ()
+    bias = 0
+    if labels and settings.label_bias:
+        bias = 1 if settings.link is Link.ORDINAL else len(labels) - 1
     spec = BasisSpec(
         base=base.fingerprint,
         kind=base.kind,
-        labels=found.labels if base.kind is Kind.CLASSIFICATION else (),
+        labels=labels,
         targets=find_targets(base.module, settings.targets, settings.last_layers),
         rank=settings.rank,
         alpha=settings.alpha,
-        dimensions=settings.dimensions,
+        dimensions=settings.dimensions + bias,
         link=settings.link,
+        bias=bias,
+        mixing=bool(labels) and settings.reach is not Reach.TARGETS,
     )
-    return fresh_basis(base.module, spec, settings.seed)
+    fresh = fresh_basis(base.module, spec, settings.seed)
+    if not spec.mixing or settings.reach is not Reach.HEAD:
+        return fresh
+    return Basis(spec, {n: torch.zeros_like(v) if n.startswith("P.") else v for n, v in fresh.tensors.items()})
 
 
 def _train(
@@ -111,9 +139,13 @@ def _train(
     if aside:
         users, counts = torch.unique(found.owners(torch.tensor(sorted(aside))), return_counts=True)
         objective.counts[users] -= counts
+    start = SpectralStart(objective, peers)
+    objective.spread = start.spread(windows)
     if resume is None:
-        start = SpectralStart(objective.base, live.basis, objective.prefix, peers)
-        objective.vectors.data.copy_(start.vectors(windows, found))
+        vectors, mixing = start.vectors(windows, found)
+        objective.vectors.data.copy_(vectors)
+        for head in personal_heads(live):
+            head.M.data.copy_(mixing * (MIXING_START / objective.spread**0.5))
     shared = trained_leaves(live)
     for layer in live.layers.values():
         layer.dropout = settings.dropout
@@ -125,6 +157,8 @@ def _train(
     for layer in live.layers.values():
         layer.eval()
         layer.feature_terms = None
+    if settings.reach is Reach.HEAD and personal_heads(live):
+        settle(objective, windows)
     return _handed_out(objective, windows, descent)
 
 
@@ -133,16 +167,17 @@ def _handed_out(objective: Objective, windows: Windows, descent: Descent) -> Pop
     live, found, settings = objective.live, objective.survey, objective.settings
     rows = SAMPLE_ROWS if live.basis.kind is Kind.CLASSIFICATION else SAMPLE_ROWS_LM
     made = whiten(objective, windows.gather(_drawn(found.total, rows, settings.seed)))
-    tensors = {"prior.mean": made.vectors.mean(0), "prior.information": made.information}
+    tensors = {"prior.mean": made.vectors.mean(0), "prior.information": made.information, "prior.fisher": made.fisher}
     with torch.no_grad():
         for name, layer in live.layers.items():
             tensors[f"A.{name}"] = layer.A.detach().cpu().clone()
             tensors[f"B.{name}"] = layer.B.detach().cpu().clone()
             tensors[f"P.{name}"] = layer.P.detach().cpu() @ made.factor
-        for head in HEADS:
-            module = getattr(live.module, head, None)
-            if module is not None and live.basis.kind is Kind.CLASSIFICATION:
-                tensors |= {f"head.{name}": value.detach().cpu().clone() for name, value in module.state_dict().items()}
+        if live.head is not None:
+            tensors |= {f"head.{name}": value.detach().cpu().clone() for name, value in live.head.state_dict().items()}
+        for head in personal_heads(live):
+            tensors["C"] = head.C.cpu() @ made.factor
+            tensors["M"] = torch.einsum("de,dow->eow", made.factor, head.M.detach().cpu())
     standing = descent.standing
     return Population(Basis(live.basis.spec, tensors), made.vectors, standing.history, standing.held_out)
 

@@ -1,6 +1,7 @@
 """What can be chosen of population training."""
 
 from dataclasses import dataclass
+from enum import Enum
 
 from .basis import USUAL_TARGETS
 from .errors import InvalidSetting
@@ -8,9 +9,22 @@ from .links import Link
 from .objective import MutualInformation
 
 
+class Reach(Enum):
+    """Where a classifier's users enter with their content: the task head, the targets as in the paper, or both.
+
+    A causal LM's users always enter at the targets.
+    """
+
+    HEAD = "head"
+    TARGETS = "targets"
+    BOTH = "both"
+
+
 @dataclass(frozen=True, slots=True)
 class PopulationSettings:
-    """Rates are per step; `personalized_dropout` and `dropout` are probabilities; `last_layers` None means all.
+    """`dimensions` is d without the label bias, which a classifier's users have where `label_bias` says so.
+
+    Rates are per step; `personalized_dropout` and `dropout` are probabilities; `last_layers` None means all.
 
     A step of the optimiser takes `accumulate` micro-batches. With `patience`, the share `held_out` of the examples is
     kept aside, training ends after so many epochs without their loss improving, and the best epoch is what counts.
@@ -21,13 +35,19 @@ class PopulationSettings:
     """
 
     targets: tuple[str, ...] = USUAL_TARGETS
-    last_layers: int | None = 2
+    last_layers: int | None = 1
     rank: int = 16
     alpha: float = 32.0
     dimensions: int = 16
-    epochs: int = 7
-    shared_rate: float = 2e-3
+    label_bias: bool = True
+    reach: Reach = Reach.HEAD
+    epochs: int = 3
+    shared_rate: float = 5e-4
     user_rate: float = 5e-3
+    head_rate: float = 5e-3
+    head_prior: float = 300.0
+    mixing_prior: float = 3000.0
+    weight_decay: float = 0.01
     prior: float = 1.0
     personalized_dropout: float = 0.15
     dropout: float = 0.1

@@ -1,7 +1,8 @@
 """The blocks below the first adapted one, run once for a row instead of once in every epoch.
 
-Nothing that is trained reaches them and they have no dropout, so what they give for a row never changes. It is kept
-up to a budget of bytes; past the budget it is worked out anew, for a few steps at a time.
+Nothing that is trained reaches them and they have no dropout, so what they give for a text never changes. It is kept
+up to a budget of bytes, once for all rows of the same text; past the budget it is worked out anew, for a few steps at a
+time.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,10 @@ STRETCH = 16
 """Micro-batches whose rows go through the lower blocks together."""
 
 
+Text = tuple[int, ...]
+"""A text as its tokens."""
+
+
 class Prefix:
     """What enters the first adapted block, for rows that are named by their number."""
 
@@ -31,22 +36,24 @@ class Prefix:
         self._base, self._left = base, budget_bytes
         self._blocks = blocks if isinstance(blocks, nn.ModuleList) else nn.ModuleList()
         self._first = block_of(first) if len(self._blocks) else 0
-        self._kept: dict[int, Tensor] = {}
-        self._passing: dict[int, Tensor] = {}
+        self._texts: dict[int, Text] = {}
+        self._kept: dict[Text, Tensor] = {}
+        self._passing: dict[Text, Tensor] = {}
         self._blanks: dict[int, Tensor] = {}
 
     @property
     def kept(self) -> int:
-        """How many rows lie within the budget."""
+        """How many texts lie within the budget."""
         return len(self._kept)
 
     def prepare(self, rows: Mapping[int, Row]) -> None:
         """Make `rows` known until the next call; those that fit into the budget stay known."""
         _zero(self._passing)
-        missing = [number for number in rows if number not in self._kept]
-        if self._first == 0 or not missing:
+        self._texts = {number: row.ids for number, row in rows.items()} if self._first else {}
+        missing = [text for text in dict.fromkeys(self._texts.values()) if text not in self._kept]
+        if not missing:
             return
-        for batch in micro_batches(self._base, Kind.CLASSIFICATION, [Row(rows[n].ids, 0) for n in missing]):
+        for batch in micro_batches(self._base, Kind.CLASSIFICATION, [Row(text, 0) for text in missing]):
             for at, hidden in zip(batch.index.tolist(), self._below(batch.ids, batch.mask), strict=False):
                 self._keep(missing[at], hidden.clone())
             self._blank(batch.ids.shape)
@@ -63,7 +70,8 @@ class Prefix:
     @contextmanager
     def reuse(self, batch: MicroBatch) -> Iterator[None]:
         """Inside the `with` the model skips the lower blocks, if every row of `batch` is known."""
-        known = [self._kept.get(n, self._passing.get(n)) for n in batch.index.tolist()] if self._first else []
+        texts = [self._texts.get(number, ()) for number in batch.index.tolist()] if self._first else []
+        known = [self._kept.get(text, self._passing.get(text)) for text in texts]
         hidden = [each for each in known if each is not None]
         if not hidden or len(hidden) < len(known):
             yield
@@ -75,16 +83,18 @@ class Prefix:
 
     def close(self) -> None:
         """Zero what was kept of the texts."""
-        for held in (self._kept, self._passing, self._blanks):
-            _zero(held)
+        _zero(self._kept)
+        _zero(self._passing)
+        _zero(self._blanks)
+        self._texts = {}
 
-    def _keep(self, number: int, hidden: Tensor) -> None:
+    def _keep(self, text: Text, hidden: Tensor) -> None:
         size = hidden.numel() * hidden.element_size()
         if size <= self._left:
             self._left -= size
-            self._kept[number] = hidden
+            self._kept[text] = hidden
         else:
-            self._passing[number] = hidden
+            self._passing[text] = hidden
 
     def _blank(self, shape: torch.Size) -> None:
         """What a row that only fills a micro-batch gives: it counts in the reference's feature term."""
@@ -144,7 +154,7 @@ class _StandIn(nn.Module):
         return act(args[0] if args else kwargs["hidden_states"])
 
 
-def _zero(held: dict[int, Tensor]) -> None:
+def _zero(held: dict[Text, Tensor] | dict[int, Tensor]) -> None:
     for hidden in held.values():
         hidden.zero_()
     held.clear()

@@ -9,13 +9,14 @@ from torch import Tensor
 from .adapter import Adapter
 from .basemodel import BaseModel
 from .basis import Basis
-from .curves import by_user, curves
+from .curves import Curves, by_user, curves
 from .engine import Engine
+from .evidence import Contender, Evidence, evidence
 from .examples import Example, Row
 from .fitting import checked, encoded
 from .outcome import FitFailed, FitFailure, FitSettings, Fitted
 from .passes import Passes, with_room
-from .statistics import Statistics
+from .statistics import Statistics, newton_moves
 
 TOKENS_PER_BATCH = 128
 """Tokens in one micro-batch: new examples come one at a time, and blanks would cost more than they."""
@@ -56,9 +57,9 @@ def refit(
 ) -> list[Fitted | Moved | FitFailed]:
     """Each user's vector with their new examples; only those are run. One outcome for each user, in order.
 
-    Where the statistics were taken around the generic model, as after a fit of one step, the result is that fit's on
-    all examples, to rounding. `passes`, `loss_before` and `loss` are of the new examples. Statistics of another Basis
-    or prior weight fail as WRONG_BASIS.
+    The old examples are the parabola of their statistics, taken where their fit ended: near there the result is the fit
+    of all examples. `passes`, `loss_before`, `loss` and `left_out` are of the new examples. Statistics of another Basis or
+    prior weight fail as WRONG_BASIS.
     """
     chosen = settings or FitSettings()
     made = checked(engine, basis) or Engine(base, basis, chosen.precision)
@@ -84,7 +85,8 @@ def _add(
     basis, users = run.engine.basis, len(counts)
     owner = torch.repeat_interleave(torch.arange(users), torch.tensor(counts))
     point = torch.stack([each.point for each in known])
-    found = curves(run, point[owner].float(), directions=settings.directions)
+    around = curves(run, torch.zeros(run.count, basis.spec.dimensions), directions=settings.directions)
+    found = around.moved(point[owner])
     losses = by_user(found.losses, owner, users)
     gradients, information = by_user(found.gradients, owner, users), by_user(found.information, owner, users)
     finite = torch.isfinite(losses) & torch.isfinite(gradients).all(1) & torch.isfinite(information).flatten(1).all(1)
@@ -93,8 +95,10 @@ def _add(
         for u, each in enumerate(known)
     ]
     vectors = torch.stack([each.vector(basis.prior_mean).float() for each in grown])
-    true = by_user(run.losses(vectors[owner]).double(), owner, users)
-    expected = by_user(found.losses_at((vectors.double() - point)[owner]), owner, users)
+    each_true = run.losses(vectors[owner]).double()
+    each_expected = found.losses_at((vectors.double() - point)[owner])
+    true, expected = by_user(each_true, owner, users), by_user(each_expected, owner, users)
+    told = _left_out(around, found, owner, grown, each_true - each_expected, basis)
     surprise = (true - expected).abs() / torch.tensor(counts)
     outcomes: list[Fitted | Moved | FitFailed] = []
     for user in range(users):
@@ -112,10 +116,32 @@ def _add(
                 passes=found.passes + 0.5,
                 loss_before=float(losses[user]) / counts[user],
                 loss=float(true[user]) / counts[user],
+                left_out=told[user].whole,
+                left_out_losses=told[user].losses,
+                generic_losses=told[user].generic,
                 statistics=grown[user],
             )
         )
     return outcomes
+
+
+def _left_out(
+    around: Curves, found: Curves, owner: Tensor, grown: Sequence[Statistics], missed: Tensor, basis: Basis
+) -> list[Evidence]:
+    """For each user what the new examples would have cost, each without itself.
+
+    The label bias that `lead` is over is that of the same vector.
+    """
+    point, gradient, information = (
+        torch.stack([getattr(each, name) for each in grown])[owner] for name in ("point", "gradient", "information")
+    )
+    prior = torch.tensor([each.prior for each in grown], dtype=torch.float64)[owner]
+    pull = prior[:, None] * (point - basis.prior_mean.double())
+    moves = newton_moves(information - found.information, gradient - found.gradients + pull, prior)
+    full = Contender(point + moves, torch.nan_to_num(missed))
+    alone = Contender(basis.label_bias(full.vectors), torch.zeros_like(missed)) if basis.spec.bias else None
+    everyone = torch.ones(len(owner), dtype=torch.bool)
+    return evidence(around, owner, full, alone, everyone, basis)
 
 
 def _travel(before: Statistics, after: Statistics, mean: Tensor) -> float:

@@ -1,8 +1,7 @@
 """Scoring: what an adapter is worth on examples it has not seen, beside its three controls."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -10,53 +9,18 @@ from torch import Tensor
 from .adapter import Adapter
 from .basemodel import BaseModel
 from .basis import Basis, Kind
+from .controls import prior_shift, strangers
 from .engine import Engine
 from .errors import WrongBaseModel, WrongBasis
 from .examples import Example, Row, encode_all, row_hits, row_losses
 from .fitting import checked
 from .passes import Passes, with_room
+from .scores import Score, Scores, scores_of
 
-STRANGERS = 4
-"""Wrong-user vectors, drawn once for a Basis from its population's distribution: nobody's, and the same for all."""
-
-SMOOTHING = 2.0
-"""Pseudo-examples of the generic model's own label shares in a user's label prior."""
+__all__ = ["Judged", "Score", "Scores", "score"]
 
 MEMBERS_AT_A_TIME = 64
 """What bounds the memory of scoring."""
-
-CONTROLS = ("generic", "label_prior", "wrong_user", "personal")
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Accuracy (share) and mean negative log-likelihood (nats per example)."""
-
-    accuracy: float
-    nll: float
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """One user's held-out figures. `gain` is generic minus personal NLL, mean over examples; `gain_se` its error."""
-
-    examples: int
-    generic: Score
-    label_prior: Score
-    wrong_user: Score
-    personal: Score
-    gain: float
-    gain_se: float
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
-
-    @staticmethod
-    def from_json(text: str) -> "Scores":
-        fields = json.loads(text)
-        generic, prior, wrong, personal = (Score(**fields[name]) for name in CONTROLS)
-        return Scores(fields["examples"], generic, prior, wrong, personal, fields["gain"], fields["gain_se"])
-
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -89,30 +53,7 @@ def _score(engine: Engine, cohort: Sequence[Judged]) -> list[Scores]:
     learned = [encode_all(base, basis, member.learned) for member in cohort]
     figures = with_room(engine, [*held, *learned], lambda run, _: _figures(basis, run, cohort, held, learned))
     counts = [len(part) for part in held]
-    return [_scores(*parts) for parts in zip(*(torch.split(figure, counts) for figure in figures), strict=True)]
-
-
-def strangers(basis: Basis) -> Tensor:
-    """(STRANGERS, d) vectors of nobody: draws from N(prior mean, 1), seeded by the Basis's fingerprint.
-
-    In pairs on both sides of the mean: a few free draws could all share one taste, and would match whoever has it.
-    """
-    generator = torch.Generator().manual_seed(int(basis.fingerprint[:15], 16))
-    away = torch.randn(STRANGERS // 2, basis.spec.dimensions, generator=generator)
-    return basis.prior_mean + torch.cat([away, -away])
-
-
-def prior_shift(generic: Tensor, learned: Sequence[int]) -> Tensor:
-    """(labels,) what to add to the generic log-probabilities so that they follow a user's own label shares.
-
-    generic: (n, labels) probabilities on the learned texts; learned: their labels. With the generic mean g and n_y
-    examples of label y: log((n_y + SMOOTHING g_y) / (n + SMOOTHING)) - log g_y.
-    """
-    if len(learned) == 0:
-        return torch.zeros(generic.shape[1])
-    mean = generic.mean(0).clamp_min(1e-6)
-    counts = torch.bincount(torch.tensor(learned), minlength=generic.shape[1])
-    return ((counts + SMOOTHING * mean) / (len(learned) + SMOOTHING)).log() - mean.log()
+    return [scores_of(*parts) for parts in zip(*(torch.split(figure, counts) for figure in figures), strict=True)]
 
 
 def _figures(
@@ -152,15 +93,6 @@ def _label_prior(chances: Tensor, held: Sequence[list[Row]], learned: Sequence[l
         shifted = unseen + prior_shift(seen.exp(), [row.target for row in examples])
         found.append(_hits_and_losses(shifted, torch.tensor([row.target for row in rows], dtype=torch.long)))
     return torch.cat(found)
-
-
-def _scores(generic: Tensor, prior: Tensor, wrong: Tensor, personal: Tensor) -> Scores:
-    """Each (examples, 2) hits and losses; with no examples every figure is NaN."""
-    gains = generic[:, 1] - personal[:, 1]
-    n = len(gains)
-    error = float(gains.std() / n**0.5) if n > 1 else float("nan")
-    means = [Score(float(part[:, 0].mean()), float(part[:, 1].mean())) for part in (generic, prior, wrong, personal)]
-    return Scores(n, means[0], means[1], means[2], means[3], float(gains.mean()), error)
 
 
 def _check(basis: Basis, adapter: Adapter) -> None:

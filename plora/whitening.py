@@ -27,26 +27,52 @@ LOGIT_NUMBERS = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class Whitened:
-    """`factor` (d, d) takes new coordinates to old ones: P <- P factor. `information` (d,) is descending."""
+    """`factor` (d, d) takes new coordinates to old ones: P <- P factor. `information` (d,) is descending, `fisher` (d, d) whole."""
 
     factor: Tensor = field(repr=False)
     vectors: Tensor = field(repr=False)
     information: Tensor = field(repr=False)
+    fisher: Tensor = field(repr=False)
 
 
 def whiten(objective: Objective, sample: Mapping[int, Row]) -> Whitened:
-    """New coordinates for the trained vectors; `sample` are the rows that the information is measured on."""
+    """New coordinates for the trained vectors; `sample` are the rows that the information is measured on.
+
+    Label bias and content are whitened each by itself, so that each stays what it is. The content's information is
+    what it has beyond the label bias.
+    """
     vectors = objective.vectors.detach().double()
+    bias, d = objective.live.basis.spec.bias, vectors.shape[1]
+    lower = torch.zeros(d, d, dtype=torch.float64)
+    parts = [part for part in (slice(0, bias), slice(bias, d)) if part.stop > part.start]
+    for part in parts:
+        lower[part, part] = _spread(vectors[:, part])
+    found = _information(objective, sample, lower)
+    whole = found.clone()
+    if bias:
+        own, shared = found[:bias, :bias], found[:bias, bias:]
+        floor = 1e-6 * own.diagonal().mean() + 1e-12
+        found[bias:, bias:] -= shared.T @ torch.linalg.solve(own + floor * torch.eye(bias, dtype=own.dtype), shared)
+    factor, information = torch.zeros_like(lower), torch.zeros(d, dtype=torch.float64)
+    for part in parts:
+        values, rotation = torch.linalg.eigh(found[part, part])
+        rotation = rotation.flip(1)
+        largest = rotation[rotation.abs().argmax(0), torch.arange(len(rotation))]
+        signed = rotation * torch.where(largest < 0, -1.0, 1.0)  # an eigenvector's sign is left to chance
+        factor[part, part], information[part] = lower[part, part] @ signed, values.flip(0)
+    whitened = torch.linalg.solve(factor, vectors.T).T.float().contiguous()
+    turn = torch.linalg.solve(lower, factor)
+    fisher = turn.T @ whole @ turn
+    return Whitened(factor.float(), whitened, information.clamp_min(0).float(), ((fisher + fisher.T) / 2).float())
+
+
+def _spread(vectors: Tensor) -> Tensor:
+    """The lower Cholesky factor of the vectors' covariance."""
     mean = vectors.mean(0)
     spread = (vectors - mean).T @ (vectors - mean) / max(1, len(vectors) - 1)
     floor = 1e-2 * spread.diagonal().mean() + 1e-6  # directions nobody used stay defined
-    lower = torch.linalg.cholesky(spread + floor * torch.eye(len(spread), dtype=spread.dtype))
-    values, rotation = torch.linalg.eigh(_information(objective, sample, lower))
-    rotation = rotation.flip(1)
-    largest = rotation[rotation.abs().argmax(0), torch.arange(len(rotation))]
-    factor = lower @ (rotation * torch.where(largest < 0, -1.0, 1.0))  # an eigenvector's sign is left to chance
-    whitened = torch.linalg.solve(factor, vectors.T).T.float().contiguous()
-    return Whitened(factor.float(), whitened, values.flip(0).clamp_min(0).float())
+    found: Tensor = torch.linalg.cholesky(spread + floor * torch.eye(len(spread), dtype=spread.dtype))
+    return found
 
 
 def _information(objective: Objective, sample: Mapping[int, Row], lower: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 import plora
-from plora import MutualInformation, PopulationSettings
+from plora import MutualInformation, PopulationSettings, Reach
 from plora.checkpoints import Checkpoint, dumps_checkpoint
 from plora.peers import GroupPeers, Peers
 from tests.plora import toys
@@ -32,6 +32,8 @@ SETTINGS = PopulationSettings(
     held_out=0.2,
     checkpoint_steps=1,
     window=60,
+    reach=Reach.TARGETS,
+    label_bias=False,
 )
 USERS, EXAMPLES = 24, 20
 

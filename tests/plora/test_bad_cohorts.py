@@ -64,8 +64,8 @@ def test_ten_thousand_examples_of_one_user_are_one_fit(bert: Toy) -> None:
     assert isinstance(outcome, Fitted)
     assert outcome.statistics is None or outcome.statistics.examples == 10_000
     assert outcome.loss <= outcome.loss_before
-    assert outcome.leave_one_out is not None
-    assert outcome.leave_one_out.examples == 10_000
+    assert outcome.left_out is not None
+    assert outcome.left_out.examples == 10_000
 
 
 def test_a_prior_of_another_basis_is_refused_before_any_pass(bert: Toy) -> None:

@@ -73,7 +73,7 @@ def test_every_way_to_fit_gives_a_user_the_same_bits_alone_and_in_a_crowd(
         assert isinstance(alone, Fitted)
         assert isinstance(one, Fitted)
         assert plora.dumps(alone.adapter) == plora.dumps(one.adapter)
-        assert alone.leave_one_out == one.leave_one_out
+        assert alone.left_out == one.left_out
         if alone.statistics is not None:
             assert one.statistics is not None
             assert plora.dumps(alone.statistics) == plora.dumps(one.statistics)

@@ -6,19 +6,18 @@ import pytest
 import torch
 
 import plora
-from plora import Example, PopulationSettings
+from plora import Example, PopulationSettings, Reach
 from plora.errors import UnorderedLabels
 from plora.links import Link
 from plora.losses import Objective, numbered_batches
 from plora.peers import Alone
-from plora.prefixes import Prefix
 from plora.spectral import SpectralStart
 from plora.whitening import _by_differences, _by_gradients
 from plora.windows import Windows, survey
 from tests.plora import toys
 from tests.plora.conftest import Toy
 
-QUICK = PopulationSettings(rank=4, dimensions=4, epochs=3, shared_rate=1e-2, user_rate=2e-2, last_layers=1)
+QUICK = PopulationSettings(rank=4, dimensions=4, epochs=3, shared_rate=1e-2, user_rate=2e-2, last_layers=1, reach=Reach.TARGETS, label_bias=False)
 
 
 def test_users_start_at_the_same_place_whether_their_table_is_kept_or_not(any_toy: Toy) -> None:
@@ -26,22 +25,23 @@ def test_users_start_at_the_same_place_whether_their_table_is_kept_or_not(any_to
     found = survey(population, any_toy.base.kind, Link.CATEGORICAL)
     with plora.attached(any_toy.base, any_toy.fresh) as live:
         windows = Windows(any_toy.base, live.basis, population, found, 30)
-        start = SpectralStart(any_toy.base, live.basis, Prefix(any_toy.base, live, 0), Alone())
-        kept, streamed = start.vectors(windows, found), start.vectors(windows, found, table_numbers=0)
+        start = SpectralStart(Objective(any_toy.base, live, found, dataclasses.replace(QUICK, kept_bytes=0)), Alone())
+        kept, streamed = start.vectors(windows, found)[0], start.vectors(windows, found, table_numbers=0)[0]
     assert kept[:, 0].var() == pytest.approx(1, abs=0.1)
     torch.testing.assert_close(streamed[:, :4], kept[:, :4], atol=1e-3, rtol=1e-3)
 
 
 def test_the_first_coordinates_matter_most(bert: Toy, trained: plora.Population) -> None:
     """Moving one standard deviation along a coordinate changes predictions by what its information says."""
-    information = trained.basis.tensors["prior.information"]
+    bias = trained.basis.spec.bias
+    information = trained.basis.tensors["prior.information"][bias:]
     assert bool((information[:-1] >= information[1:]).all())
     assert float(information[0]) > 0
     texts = [example.text for user in toys.toy_population(16, 8) for example in user]
     moved = []
     for coordinate in (0, 7):
-        step = torch.zeros(8)
-        step[coordinate] = 0.5
+        step = torch.zeros(bias + 8)
+        step[bias + coordinate] = 0.5
         there, back = (
             plora.predict(bert.base, trained.basis, texts, [plora.Adapter.of(trained.basis, at)] * len(texts))
             for at in (trained.basis.prior_mean + step, trained.basis.prior_mean - step)

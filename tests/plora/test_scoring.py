@@ -7,7 +7,7 @@ import torch
 
 import plora
 from plora import Adapter, Example, Fitted, Judged, Scores, UnknownLabel
-from plora.scoring import SMOOTHING, STRANGERS, prior_shift, strangers
+from plora.controls import SMOOTHING, STRANGERS, prior_shift, strangers
 from tests.plora import toys
 from tests.plora.conftest import Toy
 
