@@ -4,23 +4,22 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import islice
 
 from daemon import logs
 from daemon.basis_watch import BasisWatch
-from daemon.events import examples_of
-from daemon.facts import candidates_of, pause_s, seed_of
+from daemon.facts import pause_s
 from daemon.leases import Leases
 from daemon.messages import BasisProgress, BasisRequest, Labelled
 from daemon.metrics import Metrics
 from daemon.settings import Settings
 from daemon.shards import Shard, cut
+from daemon.taught import Lesson, before, taught_by, with_lesson
 from daemon.trainer_client import TrainerClient, TrainerError, TrainerFailed
 from policies import Policies
-from policies.selection import Selection
 from storage import BasisRecord, StaleEpoch, Store
 
 CONTENTS_KEPT = 4
@@ -99,8 +98,9 @@ class BasisTraining:
 
         with self._metrics.basis_duration.time(), self._watch.over(record.id):
             made = self._trainer.train_basis(self._request(record), shards)
+        report = with_lesson(made.report, self._lesson(record, users))
         self._store.finish_basis(
-            record.id, record.epoch, made.fingerprint, made.base, made.content, made.report, self._now()
+            record.id, record.epoch, made.fingerprint, made.base, made.content, report, self._now()
         )
         learned = json.loads(made.report).get("users")
         logs.write("basis_ready", {"basis": record.id, "users": learned, "bytes": len(made.content)})
@@ -133,12 +133,16 @@ class BasisTraining:
 
         What came after the Basis was asked for is left out, so that another attempt finds the same population.
         """
-        examples = examples_of(event for event in self._store.events(user) if event.received_at <= until)
-        choice = self._policies.what(candidates_of(examples), self._settings.selection, seed_of(user))
-        if isinstance(choice, Selection):
-            learn = frozenset(choice.learn)
-            examples = [each for each in examples if each.seq in learn]
-        return tuple((each.text, each.label) for each in examples)
+        lesson = Lesson(until, self._settings.selection)
+        learn = taught_by(user, self._store.events(user), lesson, self._policies.divide)
+        return tuple((each.text, each.label) for each in learn)
+
+    def _lesson(self, record: BasisRecord, users: Sequence[str]) -> Lesson:
+        """What taught the Basis. Where not all fitted in, whoever has fewer events than all of `users` did not."""
+        least = 1
+        if len(users) >= self._settings.basis.max_users:
+            least = min(before(self._store.events(user), record.created_at) for user in users)
+        return Lesson(record.created_at, self._settings.selection, max(1, least))
 
     def _put_back(self, record: BasisRecord, error: Exception) -> None:
         """Queue it again, or fail it if its own attempts are spent; an absent Trainer costs no attempt."""

@@ -7,19 +7,24 @@ from itertools import groupby
 
 from daemon import logs
 from daemon.bases import BasisContents
+from daemon.expectations import Expectations
 from daemon.facts import load_of
+from daemon.judging import Judging
 from daemon.leases import Leases
-from daemon.messages import FitAnswer, FitRequest
+from daemon.messages import FitAnswer, FitRequest, MemberFailed, MemberFitted
 from daemon.metrics import Metrics
 from daemon.prepared import Prepared, prepare
 from daemon.settings import Settings
 from daemon.settling import ABSENCES, Settling
+from daemon.taught import Lesson, lesson_of
 from daemon.trainer_client import TrainerClient
 from policies import Policies
+from policies.drift import Steady
 from policies.selection import NotEnough
 from storage import Material, Run, Store, Unreadable
 
 AUTO = "auto"
+Outcome = MemberFitted | MemberFailed
 
 
 class Cohorts:
@@ -39,30 +44,42 @@ class Cohorts:
     ) -> None:
         self._store, self._policies, self._trainer, self._settings = store, policies, trainer, settings
         self._leases, self._contents, self._metrics = leases, contents, metrics
-        self._settling = Settling(store, policies, settings, leases=leases, metrics=metrics, now=now)
+        self._least = settings.selection.min_learn
+        self.expectations = Expectations(store, settings.promotion, metrics, now)
+        self._judging = Judging(policies, settings, self.expectations)
+        self._settling = Settling(
+            store, policies, settings, judging=self._judging, leases=leases, metrics=metrics, now=now
+        )
 
     def carry_out(self, runs: Sequence[Run]) -> None:
         """Settle every run: succeeded, failed, cancelled, queued again, or dropped because its claim was lost."""
         with self._leases.runs(runs):
             ordered = sorted(runs, key=lambda run: (run.tenant, run.basis))
             for (tenant, basis), group in groupby(ordered, key=lambda run: (run.tenant, run.basis)):
-                for cohort in self._pack(self._prepare(list(group))):
+                for cohort in self._pack(self._prepare(tenant, basis, list(group))):
                     self._fit(tenant, basis, cohort)
 
-    def _prepare(self, runs: Sequence[Run]) -> list[Prepared]:
+    def _prepare(self, tenant: str, basis: str, runs: Sequence[Run]) -> list[Prepared]:
         try:
             materials = self._store.materials([run.user for run in runs])
+            lesson = self._lesson(tenant, basis)
         except Exception as error:  # noqa: BLE001 - around a run
             for run in runs:
                 self._settling.put_back(run, error)
             return []
-        return [ready for run in runs if (ready := self._prepare_one(run, materials[run.user])) is not None]
+        return [ready for run in runs if (ready := self._prepare_one(run, materials[run.user], lesson))]
 
-    def _prepare_one(self, run: Run, material: Material | Unreadable) -> Prepared | None:
+    def _lesson(self, tenant: str, basis: str) -> Lesson | None:
+        """What taught the Basis of this fingerprint; the newest record of it, should there be several."""
+        records = self._store.bases(tenant)
+        record = next((each for each in records if each.fingerprint == basis), None)
+        return None if record is None else lesson_of(record, self._settings.selection)
+
+    def _prepare_one(self, run: Run, material: Material | Unreadable, lesson: Lesson | None) -> Prepared | None:
         try:
             if isinstance(material, Unreadable):
                 raise material
-            ready = prepare(run, material, self._policies, self._settings)
+            ready = prepare(run, material, self._policies, self._settings, lesson)
             if isinstance(ready, NotEnough):
                 self._settling.cancel(run, ready.code)
                 return None
@@ -78,7 +95,7 @@ class Cohorts:
         cohorts: list[list[Prepared]] = []
         for suspects, max_users in ((False, settings.fit.max_users), (True, 1)):
             loads = [
-                load_of(each.run.id, (*each.learn, *each.held_out), settings.max_tokens)
+                load_of(each.run.id, each.rows, settings.max_tokens)
                 for each in prepared
                 if is_suspect(each.run) is suspects
             ]
@@ -97,7 +114,47 @@ class Cohorts:
                 self._settling.put_back(each.run, error)
             return
         self._observe(answer)
-        self._settling.settle(held, answer.outcomes)
+        self._look(basis, held)
+        self._settling.settle(*self._followed(tenant, basis, held, answer.outcomes))
+
+    def _look(self, basis: str, cohort: Sequence[Prepared]) -> None:
+        try:
+            self.expectations.look_before(basis)
+        except Exception as error:  # noqa: BLE001 - around a run: it is judged by what was known
+            logs.write_error("expectations", error, {"runs": len(cohort)})
+
+    def _followed(
+        self, tenant: str, basis: str, cohort: list[Prepared], outcomes: Sequence[Outcome]
+    ) -> tuple[list[Prepared], list[Outcome]]:
+        """Whoever changed since their version is fitted at once from what came since, if that serves it better.
+
+        A refit rests on what was kept of a user who is no more: against it stands a fit of everything.
+        """
+        settled, found = list(cohort), list(outcomes)
+        changed = [at for at, each in enumerate(cohort) if self._changed(each, outcomes[at])]
+        wholly = {at: cohort[at].anew() for at in changed if cohort[at].statistics is not None}
+        since = {at: each for at in changed if len((each := cohort[at].since_current()).learn) >= self._least}
+        again = [*wholly.items(), *since.items()]
+        if not again:
+            return settled, found
+        try:
+            request = self._request(basis, [each for _, each in again])
+            answer = self._trainer.fit(request, partial(self._contents.read, tenant, basis))
+        except Exception as error:  # noqa: BLE001 - around a run: what was found before stands
+            logs.write_error("follow", error, {"runs": len(changed)})
+            return settled, found
+        for (at, prepared), outcome in zip(again, answer.outcomes, strict=True):
+            before = found[at]
+            if not isinstance(before, MemberFitted) or not isinstance(outcome, MemberFitted):
+                continue
+            if prepared.since == cohort[at].since or self._judging.begins_anew(before, outcome):
+                settled[at], found[at] = prepared, outcome
+        return settled, found
+
+    def _changed(self, prepared: Prepared, outcome: Outcome) -> bool:
+        if not isinstance(outcome, MemberFitted):
+            return False
+        return not isinstance(self._judging.watch(prepared, outcome), Steady)
 
     def _request(self, basis: str, cohort: Sequence[Prepared]) -> FitRequest:
         fit = self._settings.fit

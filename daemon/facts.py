@@ -31,10 +31,13 @@ def activity_of(row: ActivityRow, *, basis_ready: bool) -> Activity:
     )
 
 
-def candidates_of(examples: Iterable[LabelledExample], learnt: Collection[int] = frozenset()) -> list[Candidate]:
-    """What selection chooses from, where the current version has learnt from the seqs `learnt`."""
+def candidates_of(
+    examples: Iterable[LabelledExample], learnt: Collection[int] = frozenset(), seen: Collection[str] = frozenset()
+) -> list[Candidate]:
+    """What selection chooses from: the current version has learnt the seqs `learnt`, the Basis the texts `seen`."""
     return [
-        Candidate(each.seq, _digest(each.text), _digest(each.label), each.at, each.seq in learnt) for each in examples
+        Candidate(each.seq, _digest(each.text), _digest(each.label), each.at, each.seq in learnt, each.text in seen)
+        for each in examples
     ]
 
 

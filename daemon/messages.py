@@ -11,26 +11,30 @@ from typing import Literal
 
 from pydantic import Base64Bytes, TypeAdapter
 
-from policies.promotion import Evidence
-
 Labelled = tuple[str, str]
 """A text and its target."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One run's place in a cohort. `current` is the adapter in use, to be compared on the same held-out examples.
+    """One run's place in a cohort.
 
-    With `statistics`, which cover the first `covered` examples to learn from, only the others are new.
+    Every example to learn from is judged by what the others give; `judged` are the places of those that are evidence,
+    None: all. Only an optimizer that cannot judge so needs `held_out`. `fresh` are the places, in `learn` followed by
+    `held_out`, of what the adapter in use, `current`, has not learnt. With `statistics`, which cover the first
+    `covered` examples to learn from and were worth `kept`, a document of scores, only the others are new.
     """
 
     run: int
     epoch: int
     learn: tuple[Labelled, ...] = field(repr=False)
-    held_out: tuple[Labelled, ...] = field(repr=False)
+    held_out: tuple[Labelled, ...] = field(default=(), repr=False)
+    judged: tuple[int, ...] | None = None
+    fresh: tuple[int, ...] = ()
     current: Base64Bytes | None = field(default=None, repr=False)
     statistics: Base64Bytes | None = field(default=None, repr=False)
     covered: int = 0
+    kept: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +58,41 @@ class Mode(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class MemberFitted:
-    """A member's adapter, what it reaches on the held-out examples, and the same of the adapter in use.
+class FreshLoss:
+    """The losses, in nats, of one example that the adapter in use has not learnt, nor the candidate as judged here."""
 
-    `scores` is the library's JSON document. `unknown_labels` counts examples left out as the Basis lacks their label.
-    `passes` counts the frozen model's passes over each example learnt from; `statistics` are for the next refit.
+    generic: float
+    current: float
+    candidate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An adapter that could serve, and what it is worth: a JSON document of scores, null where there is no number.
+
+    `moved` is how far its answers are from those given now, `from_generic` from the generic model's; None: not known.
+    """
+
+    adapter: Base64Bytes = field(repr=False)
+    scores: str
+    moved: float | None = None
+    from_generic: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemberFitted:
+    """What a member could be served: the whole vector, or its label bias alone, where the Basis has one.
+
+    `fresh` are losses of what the adapter in use has not learnt. `unknown_labels` counts examples left out as the Basis
+    lacks their label. `passes` counts the frozen model's passes over each example learnt from; `statistics` are for the
+    next refit.
     """
 
     run: int
     base: str
-    adapter: Base64Bytes = field(repr=False)
-    scores: str
-    evidence: Evidence
-    current: Evidence | None = None
+    whole: Offer
+    label_bias: Offer | None = None
+    fresh: tuple[FreshLoss, ...] = ()
     unknown_labels: int = 0
     mode: Mode = Mode.FULL
     passes: float = 0.0

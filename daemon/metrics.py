@@ -23,17 +23,23 @@ EVENT_OUTCOMES = ("stored", "duplicate", "forgotten", "conflict", "rejected", "f
 RUN_CODES = {
     "succeeded": (
         "beats_generic",
+        "label_bias_beats_generic",
         "too_little_evidence",
+        "not_finite",
         "not_better_than_generic",
         "gain_within_noise",
         "not_better_than_label_prior",
         "matched_by_wrong_user",
+        "content_adds_nothing",
+        "moved_too_far",
         "worse_than_current",
     ),
     "cancelled": ("not_enough",),
     "retried": ("trainer_unavailable", "trainer_lost"),
 }
 DECISIONS = ("promoted", "rejected", "rolled_back")
+PARTS = ("whole", "label_bias")
+DRIFTS = ("steady", "drifted", "rolled_back")
 SEALED_KINDS = ("event", "adapter", "statistics", "basis", "material")
 FIT_MODES = ("full", "refit", "moved")
 SEAL_OUTCOMES = ("ok", "unreadable")
@@ -42,6 +48,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 FIT_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 600.0)
 WAIT_SECONDS = (0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 300.0, 1800.0, 7200.0, 86400.0)
 COHORT_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+MOVES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 2.0, 3.0, 10.0)
 NATS = (-1.0, -0.5, -0.2, -0.1, -0.05, -0.02, 0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -71,6 +78,7 @@ class Metrics:
         self._restarts_seen = 0
         self._count_events_and_runs()
         self._measure_training()
+        self._measure_judging()
         self._watch_storage()
         self._watch_http()
         self._start_at_zero()
@@ -120,14 +128,28 @@ class Metrics:
             "fit_passes", "Passes over each learnt example, summed over the users fitted.", ("mode",)
         )
         self.cohort_users = self._histogram("cohort_users", "Users fitted together.", COHORT_SIZES)
-        self.gain_over_generic = self._histogram(
-            "gain_over_generic_nats", "Held-out nats per example gained over the generic model.", NATS
-        )
         self.event_to_adapter = self._histogram(
             "event_to_adapter_seconds", "Seconds from a user's last event to the judged adapter.", WAIT_SECONDS
         )
         self.last_success = self._gauge("last_success_timestamp_seconds", "When a run last succeeded.")
         self.trainer_up = self._gauge("trainer_up", "1 while the trainer answers.")
+
+    def _measure_judging(self) -> None:
+        self.gain_over_generic = self._histogram(
+            "gain_over_generic_nats", "Nats per unseen example that fitted vectors gain over the generic model.", NATS
+        )
+        self.promotions = self._counter("promotions", "Versions promoted, by the part of the vector served.", ("part",))
+        self.population_gain = self._gauge(
+            "population_gain_nats",
+            "Mean nats per example that users served now believably gain, of the newest 2,000 versions.",
+        )
+        self.harmed = self._gauge(
+            "harmed_ratio", "Mean chance, 0 to 1, that generic would serve a user better, of the newest 2,000 versions."
+        )
+        self.drift = self._counter("drift", "Looks at what came since the version in use.", ("state",))
+        self.moved = self._histogram(
+            "moved_nats", "Divergence in nats between a promoted version's answers and those given before.", MOVES
+        )
 
     def _watch_storage(self) -> None:
         self.seal = self._counter("seal", "Values sealed.", ("kind", "outcome"))
@@ -158,6 +180,10 @@ class Metrics:
                 self.runs.labels(outcome, code)
         for decision in DECISIONS:
             self.versions.labels(decision)
+        for part in PARTS:
+            self.promotions.labels(part)
+        for state in DRIFTS:
+            self.drift.labels(state)
         for mode in FIT_MODES:
             self.fits.labels(mode)
             self.fit_passes.labels(mode)

@@ -153,8 +153,9 @@ class Scheduler:
             self._in_peace("tick", partial(self._look, is_due))
 
     def keep_up(self) -> None:
-        """What needs no haste: erase what a reader kept from being erased, and blobs that no row names."""
+        """What needs no haste: gauges, erase what a reader kept from being erased, and blobs that no row names."""
         now = self._now()
+        self._cohorts.expectations.look()
         self._store.scrub(now)
         self._store.sweep_blobs(now)
 

@@ -14,6 +14,7 @@ from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from daemon.errors import DaemonError
 from policies import PolicyError
+from policies.drift import Watch
 from policies.promotion import Bar
 from policies.refit import Growth
 from policies.retention import Rules
@@ -128,6 +129,7 @@ class Settings:
     trigger: Limits = field(default_factory=Limits)
     selection: Budget = field(default_factory=Budget)
     promotion: Bar = field(default_factory=Bar)
+    drift: Watch = field(default_factory=Watch)
     retention: Rules = field(default_factory=Rules)
     basis: BasisChoices = field(default_factory=BasisChoices)
     fit: FitChoices = field(default_factory=FitChoices)

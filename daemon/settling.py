@@ -3,20 +3,22 @@
 A process that dies before that transaction has lost the cohort's work and nothing else: its runs are claimed again.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from daemon import logs
 from daemon.facts import inventory_of, pause_s, waited_s
-from daemon.learnt import Learnt, dumps
+from daemon.judging import Judging
 from daemon.leases import Leases
 from daemon.messages import MemberFailed, MemberFitted
 from daemon.metrics import Metrics
 from daemon.prepared import Prepared
 from daemon.settings import Settings
 from daemon.trainer_client import TrainerError, TrainerFailed, TrainerLost
+from daemon.verdict import Verdict
 from policies import Policies
-from policies.promotion import Promote
+from policies.drift import Drifted, RollBack
 from storage import AdapterVersion, FinishedRun, Outlived, Run, StaleEpoch, Store
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
@@ -26,7 +28,7 @@ ABSENCES = frozenset({"trainer_unavailable", "trainer_refused", "stopped"})
 HOPELESS = frozenset({"no_examples", "unknown_label", "nothing_held_out"})
 """A member's failures that the same events would only repeat."""
 
-Judged = tuple[Prepared, MemberFitted, FinishedRun]
+Judged = tuple[Prepared, MemberFitted, Verdict, FinishedRun]
 
 
 class Settling:
@@ -38,11 +40,12 @@ class Settling:
         policies: Policies,
         settings: Settings,
         *,
+        judging: Judging,
         leases: Leases,
         metrics: Metrics,
         now: Callable[[], datetime],
     ) -> None:
-        self._store, self._policies, self._settings = store, policies, settings
+        self._store, self._policies, self._settings, self._judging = store, policies, settings, judging
         self._leases, self._metrics, self._now = leases, metrics, now
 
     def settle(self, cohort: Sequence[Prepared], outcomes: Sequence[MemberFitted | MemberFailed]) -> None:
@@ -56,7 +59,7 @@ class Settling:
                 if isinstance(outcome, MemberFailed):
                     self._member_failed(run, outcome.code)
                 else:
-                    judged.append((prepared, outcome, self._judge(prepared, outcome)))
+                    judged.append(self._judge(prepared, outcome))
             except Exception as error:  # noqa: BLE001 - around a run
                 self.put_back(run, error)
         if judged:
@@ -93,48 +96,48 @@ class Settling:
         self._fenced(run)
         return False
 
-    def _judge(self, prepared: Prepared, fitted: MemberFitted) -> FinishedRun:
-        """The verdict. Only a version that will be current gets statistics: no run goes on from another."""
-        decision = self._policies.judge(fitted.evidence, fitted.current, self._settings.promotion)
-        promoted = isinstance(decision, Promote)
-        statistics = fitted.statistics if promoted else None
-        return FinishedRun(
-            adapter=fitted.adapter,
-            promoted=promoted,
-            code=decision.code,
-            reason=decision.reason,
-            scores=fitted.scores,
-            base=fitted.base,
-            basis=prepared.run.basis,
-            watermark_seq=prepared.watermark,
-            statistics=None if statistics is None else dumps(Learnt(prepared.seqs, statistics)),
-        )
+    def _judge(self, prepared: Prepared, fitted: MemberFitted) -> Judged:
+        drift = self._judging.watch(prepared, fitted)
+        verdict = self._judging.judge(prepared, fitted, drift)
+        return prepared, fitted, verdict, self._judging.finished(prepared, fitted, verdict)
 
     def _finish(self, judged: Sequence[Judged]) -> list[Prepared]:
         """Who got a version."""
         now = self._now()
-        claims = [(prepared.run.id, prepared.run.epoch, made) for prepared, _, made in judged]
+        claims = [(prepared.run.id, prepared.run.epoch, made) for prepared, _, _, made in judged]
         try:
             answers = self._store.finish_runs(claims, now)
         except Exception as error:  # noqa: BLE001 - around a run
-            for prepared, _, _ in judged:
+            for prepared, _, _, _ in judged:
                 self.put_back(prepared.run, error)
             return []
         done = []
-        for (prepared, fitted, made), answer in zip(judged, answers, strict=True):
+        for each, answer in zip(judged, answers, strict=True):
+            prepared = each[0]
             if isinstance(answer, AdapterVersion):
-                self._observe(prepared, fitted, made, now)
+                self._observe(each, now)
                 done.append(prepared)
             else:
                 self.put_back(prepared.run, answer)
         return done
 
-    def _observe(self, prepared: Prepared, fitted: MemberFitted, made: FinishedRun, now: datetime) -> None:
+    def _observe(self, judged: Judged, now: datetime) -> None:
+        prepared, fitted, verdict, made = judged
         metrics = self._metrics
         metrics.versions.labels("promoted" if made.promoted else "rejected").inc()
+        if made.promoted:
+            metrics.promotions.labels(verdict.judged.part.value).inc()
+            if verdict.judged.moved is not None:
+                metrics.moved.observe(verdict.judged.moved)
+        if made.retires is not None:
+            metrics.versions.labels("rolled_back").inc()
+            logs.write("rolled_back", {"user": prepared.run.user, "run": prepared.run.id, "code": verdict.drift.code})
+        if prepared.current is not None:
+            metrics.drift.labels(_state(verdict)).inc()
         metrics.fits.labels(fitted.mode.value).inc()
         metrics.fit_passes.labels(fitted.mode.value).inc(fitted.passes)
-        metrics.gain_over_generic.observe(fitted.evidence.gain)
+        if math.isfinite(verdict.judged.evidence.gain):
+            metrics.gain_over_generic.observe(verdict.judged.evidence.gain)
         metrics.event_to_adapter.observe(waited_s(prepared.events, now))
         metrics.last_success.set(now.timestamp())
         self._count("succeeded", made.code, prepared.run)
@@ -181,3 +184,9 @@ class Settling:
     def _count(self, outcome: str, code: str, run: Run) -> None:
         self._metrics.runs.labels(outcome, code).inc()
         logs.write("run", {"run": run.id, "epoch": run.epoch, "outcome": outcome, "code": code})
+
+
+def _state(verdict: Verdict) -> str:
+    if isinstance(verdict.drift, RollBack):
+        return "rolled_back"
+    return "drifted" if isinstance(verdict.drift, Drifted) else "steady"

@@ -78,9 +78,9 @@ class Basis:
     """A, B and P for every target, the task head, and the mean of the population's vectors.
 
     `tensors` holds "A.<target>" (rank, d_in), "B.<target>" (d_out, rank), "P.<target>" (rank, d), "head.<name>",
-    "prior.mean" (d) and, with a label bias or mixing, "C" (outputs, d) and "M" (d, outputs, width of the head). Vectors are whitened, label bias and content apart: over
-    the population they have unit variance in every direction, so a plain squared norm is the empirical-Bayes penalty
-    and N(mean, 1) draws strangers who are nobody.
+    "prior.mean" (d) and, with a label bias or mixing, "C" (outputs, d) and "M" (d, outputs, width of the head).
+    Vectors are whitened, label bias and content apart: over the population they have unit variance in every direction,
+    so a plain squared norm is the empirical-Bayes penalty and N(mean, 1) draws strangers who are nobody.
     """
 
     spec: BasisSpec
@@ -209,7 +209,8 @@ def contrasts(outputs: int) -> Tensor:
     for k in range(outputs - 1):  # Helmert's
         found[: k + 1, k] = 1 / (k + 1)
         found[k + 1, k] = -1
-    return found / found.norm(dim=0)
+    unit: Tensor = found / found.norm(dim=0)
+    return unit
 
 
 def fresh_head(module: nn.Module, labels: int, link: Link = Link.CATEGORICAL) -> tuple[str, nn.Module] | None:

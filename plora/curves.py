@@ -112,9 +112,7 @@ class TokenCurves(Curves):
         return TokenCurves(self.losses_at(moves), self.gradients + self._bent(moves), self.information, self.passes)
 
     def narrowed(self, width: int) -> "TokenCurves":
-        return TokenCurves(
-            self.losses, self.gradients[:, :width], self.information[:, :width, :width], self.passes
-        )
+        return TokenCurves(self.losses, self.gradients[:, :width], self.information[:, :width, :width], self.passes)
 
     def _bent(self, moves: Tensor) -> Tensor:
         return (self.information * moves[:, None, :]).sum(-1)

@@ -1,7 +1,7 @@
 """Evidence: what a fit says of its own examples, each judged by the vector that the others give.
 
 No example has taught the vector that it judges, so all of a user's examples can be learned from and be evidence as
-well: with four examples a third of them held out would be one. 
+well: with four examples a third of them held out would be one.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Contender:
 class Evidence:
     """One user's: scores of the whole vector and of its label bias alone, on the rows that count as evidence.
 
-    `losses` and `generic` are of all the user's rows, in their order: under what the others gave, and the generic model.
+    `losses` and `generic` are of all the user's rows, in their order: under what the others gave, and nobody's vector.
     """
 
     whole: Scores
@@ -39,12 +39,14 @@ class Evidence:
 
 
 def evidence(
-    found: Curves, owner: Tensor, full: Contender, alone: Contender | None, judged: Tensor, basis: Basis
+    found: Curves, owner: Tensor, contenders: tuple[Contender, Contender | None], *, judged: Tensor, basis: Basis
 ) -> list[Evidence]:
     """For each user, judged on the rows `judged` (rows,) of bool.
 
-    `found` are the curves around the generic model. `alone` is None where the Basis has no label bias.
+    `found` are the curves around the generic model. The second contender is the label bias alone; None where the Basis
+    has none.
     """
+    full, alone = contenders
     generic = found.judged_at(torch.zeros_like(full.vectors))
     prior = label_prior(found, owner) if isinstance(found, LabelCurves) else generic
     own, bias = _judged(found, full), None if alone is None else _judged(found, alone)
@@ -53,18 +55,23 @@ def evidence(
     for user in range(int(owner.max()) + 1 if len(owner) else 0):
         mine = owner == user
         rows = mine & judged
-        parts = [part[rows] for part in (generic, prior, wrong)]
-        one = None if bias is None else scores_of(*parts, bias[rows], generic[rows])
-        whole = scores_of(*parts, own[rows], None if bias is None else bias[rows])
+        nobody, shares, others = generic[rows], prior[rows], wrong[rows]
+        one = None if bias is None else scores_of(nobody, shares, others, bias[rows], nobody)
+        whole = scores_of(nobody, shares, others, own[rows], None if bias is None else bias[rows])
         answers.append(Evidence(whole, one, tuple(own[mine, 1].tolist()), tuple(generic[mine, 1].tolist())))
     return answers
 
 
 def label_prior(found: LabelCurves, owner: Tensor) -> Tensor:
     """(rows, 2) hits and losses of the generic model moved to the label shares of a user's other rows."""
-    chances, targets = found.log_chances_at(torch.zeros(len(owner), found.dimensions, dtype=torch.float64)), found.targets
+    chances, targets = (
+        found.log_chances_at(torch.zeros(len(owner), found.dimensions, dtype=torch.float64)),
+        found.targets,
+    )
     users, labels = int(owner.max()) + 1, chances.shape[1]
-    counts = torch.zeros(users, labels, dtype=chances.dtype).index_add_(0, owner, F.one_hot(targets, labels).to(chances))
+    counts = torch.zeros(users, labels, dtype=chances.dtype).index_add_(
+        0, owner, F.one_hot(targets, labels).to(chances)
+    )
     shares = torch.zeros(users, labels, dtype=chances.dtype).index_add_(0, owner, chances.exp())
     seen = counts[owner] - F.one_hot(targets, labels).to(chances)
     mean = ((shares / counts.sum(1, keepdim=True))[owner]).clamp_min(1e-6)

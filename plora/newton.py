@@ -133,7 +133,7 @@ class _Descent:
             alone = Contender(torch.cat([less, rest], 1), torch.zeros(len(self.owner), dtype=torch.float64))
             vectors = torch.cat([part, torch.zeros_like(self.point[:, bias:])], 1)
         told = []
-        for user, own in enumerate(evidence(found, self.owner, full, alone, self.judged, self.basis)):
+        for user, own in enumerate(evidence(found, self.owner, (full, alone), judged=self.judged, basis=self.basis)):
             made = None
             if vectors is not None and own.bias is not None and bool(torch.isfinite(vectors[user]).all()):
                 made = Candidate(Adapter.of(self.basis, vectors[user].float()), own.bias)

@@ -75,7 +75,8 @@ class Fitted:
 
     One forward and one backward is one pass. A Newton fit says what each example would have cost had it not been
     learned from: `left_out` of the whole vector, `bias` of its label bias alone, where the Basis has one, and the losses
-    of every example beside the generic model's, in nats. Statistics come only with a fit whose move was not shortened, since only such a one can be continued.
+    of every example beside the generic model's, in nats. Statistics come only with a fit whose move was not shortened,
+    since only such a one can be continued.
     """
 
     adapter: Adapter = field(repr=False)

@@ -14,8 +14,8 @@ from .basis import HEADS, Basis, BasisSpec, Kind, find_targets, fresh_basis
 from .checkpoints import Checkpoint
 from .descent import Descent, Listeners, Progress
 from .errors import WrongCheckpoint
-from .links import Link
 from .layer import PersonalHead
+from .links import Link
 from .losses import Objective
 from .peers import Alone, Peers
 from .population_settings import PopulationSettings, Reach
@@ -101,10 +101,15 @@ def trained_leaves(live: Attachment) -> list[Tensor]:
     content = torch.arange(live.basis.spec.dimensions) >= live.basis.spec.bias
     for layer in layers:  # a label bias reaches no target
         if layer.P.requires_grad:
-            layer.P.register_hook(lambda gradient: gradient * content.to(gradient))
+            _masked(layer.P, content)
     for head in personal_heads(live):
-        head.M.register_hook(lambda gradient: gradient * content.to(gradient)[:, None, None])
+        _masked(head.M, content[:, None, None])
     return shared
+
+
+def _masked(parameter: Tensor, mask: Tensor) -> None:
+    """Its gradient is 0 where `mask` is."""
+    parameter.register_hook(lambda gradient: gradient * mask.to(gradient))  # type: ignore[no-untyped-call]
 
 
 def _fresh(base: BaseModel, found: Survey, settings: PopulationSettings) -> Basis:

@@ -58,8 +58,8 @@ def refit(
     """Each user's vector with their new examples; only those are run. One outcome for each user, in order.
 
     The old examples are the parabola of their statistics, taken where their fit ended: near there the result is the fit
-    of all examples. `passes`, `loss_before`, `loss` and `left_out` are of the new examples. Statistics of another Basis or
-    prior weight fail as WRONG_BASIS.
+    of all examples. `passes`, `loss_before`, `loss` and `left_out` are of the new examples. Statistics of another Basis
+    or prior weight fail as WRONG_BASIS.
     """
     chosen = settings or FitSettings()
     made = checked(engine, basis) or Engine(base, basis, chosen.precision)
@@ -98,7 +98,7 @@ def _add(
     each_true = run.losses(vectors[owner]).double()
     each_expected = found.losses_at((vectors.double() - point)[owner])
     true, expected = by_user(each_true, owner, users), by_user(each_expected, owner, users)
-    told = _left_out(around, found, owner, grown, each_true - each_expected, basis)
+    told = _left_out((around, found), owner, grown, missed=each_true - each_expected, basis=basis)
     surprise = (true - expected).abs() / torch.tensor(counts)
     outcomes: list[Fitted | Moved | FitFailed] = []
     for user in range(users):
@@ -126,12 +126,13 @@ def _add(
 
 
 def _left_out(
-    around: Curves, found: Curves, owner: Tensor, grown: Sequence[Statistics], missed: Tensor, basis: Basis
+    seen: tuple[Curves, Curves], owner: Tensor, grown: Sequence[Statistics], *, missed: Tensor, basis: Basis
 ) -> list[Evidence]:
-    """For each user what the new examples would have cost, each without itself.
+    """For each user what the new examples would have cost, each without itself; their curves around nobody and here.
 
     The label bias that `lead` is over is that of the same vector.
     """
+    around, found = seen
     point, gradient, information = (
         torch.stack([getattr(each, name) for each in grown])[owner] for name in ("point", "gradient", "information")
     )
@@ -141,7 +142,7 @@ def _left_out(
     full = Contender(point + moves, torch.nan_to_num(missed))
     alone = Contender(basis.label_bias(full.vectors), torch.zeros_like(missed)) if basis.spec.bias else None
     everyone = torch.ones(len(owner), dtype=torch.bool)
-    return evidence(around, owner, full, alone, everyone, basis)
+    return evidence(around, owner, (full, alone), judged=everyone, basis=basis)
 
 
 def _travel(before: Statistics, after: Statistics, mean: Tensor) -> float:

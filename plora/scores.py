@@ -2,9 +2,8 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
-import torch
 from torch import Tensor
 
 CONTROLS = ("generic", "label_prior", "wrong_user", "personal")
@@ -42,8 +41,10 @@ class Scores:
     @staticmethod
     def from_json(text: str) -> "Scores":
         told = json.loads(text)
-        figures = {f.name: told[f.name] for f in fields(Scores) if f.name in told and f.name not in CONTROLS}
-        return Scores(**figures, **{name: Score(**told[name]) for name in CONTROLS})
+        generic, prior, wrong, personal = (Score(**told[name]) for name in CONTROLS)
+        gain = (told["gain"], told["gain_se"])
+        lead = (told.get("lead", math.nan), told.get("lead_se", math.nan))
+        return Scores(told["examples"], generic, prior, wrong, personal, *gain, *lead)
 
     def plus(self, other: "Scores") -> "Scores":
         """Of both's examples together, none of which is in both."""
@@ -60,11 +61,15 @@ class Scores:
             squares = [k * ((k - 1) * (0.0 if k < 2 else e) ** 2 + d**2) for (d, e), k in ((a, n), (b, m))]
             return math.sqrt(max(0.0, sum(squares) - total * mean(a[0], b[0]) ** 2) / (total - 1) / total)
 
-        pairs = {name: (getattr(self, name), getattr(other, name)) for name in CONTROLS}
-        means = {k: Score(mean(a.accuracy, b.accuracy), mean(a.nll, b.nll)) for k, (a, b) in pairs.items()}
+        def joined(a: Score, b: Score) -> Score:
+            return Score(mean(a.accuracy, b.accuracy), mean(a.nll, b.nll))
+
         return Scores(
             examples=total,
-            **means,
+            generic=joined(self.generic, other.generic),
+            label_prior=joined(self.label_prior, other.label_prior),
+            wrong_user=joined(self.wrong_user, other.wrong_user),
+            personal=joined(self.personal, other.personal),
             gain=mean(self.gain, other.gain),
             gain_se=error((self.gain, self.gain_se), (other.gain, other.gain_se)),
             lead=mean(self.lead, other.lead),

@@ -22,6 +22,7 @@ __all__ = ["Judged", "Score", "Scores", "score"]
 MEMBERS_AT_A_TIME = 64
 """What bounds the memory of scoring."""
 
+
 @dataclass(frozen=True, slots=True)
 class Judged:
     """What is to be scored: an adapter, the examples it learned from, and those it has not seen."""

@@ -14,7 +14,7 @@ none. Personalized dropout is taken in the mean: an example counts as everyone's
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from .examples import Row
@@ -63,8 +63,8 @@ class _Model:
     thresholds: Thresholds | None
 
     def leaves(self) -> list[Tensor]:
-        own = [] if self.thresholds is None else list(self.thresholds.parameters())
-        return [self.W, self.M, self.vectors, *(own or [self.b])]  # thresholds hold what b would
+        own: list[Tensor] = [self.b] if self.thresholds is None else [*self.thresholds.parameters()]
+        return [self.W, self.M, self.vectors, *own]  # thresholds hold what b would
 
     def logits(self, rows: _Rows) -> tuple[Tensor, Tensor]:
         """(rows, labels) for everyone and for each row's own user."""
@@ -88,11 +88,12 @@ def settle(objective: Objective, windows: Windows) -> None:
     start = _start(objective, head, rows, thresholds)
     model = _solve(start, rows, _priors(start, rows, objective), STEPS, objective)
     bias = objective.live.basis.spec.bias
-    linear = head.linear
     with torch.no_grad():
         W, M = model.W / scale, model.M / scale
-        _put(linear.weight, W)
-        _put(linear.bias, model.b - W @ centre)
+        for name, value in (("weight", W), ("bias", model.b - W @ centre)):
+            parameter = getattr(head.linear, name)
+            if parameter is not None:
+                parameter.copy_(value)
         head.M.zero_()
         head.M[bias:] = M.to(head.M)
         head.C.zero_()
@@ -137,10 +138,8 @@ def _start(objective: Objective, head: PersonalHead, rows: _Rows, thresholds: Th
     spec = objective.live.basis.spec
     bias, content = spec.bias, spec.dimensions - spec.bias
     outputs, width = spec.outputs, rows.features.shape[1]
-    if thresholds is None:
-        signs = F.one_hot(rows.target, outputs).float()
-    else:
-        signs = rows.target[:, None].float()
+    places = rows.target[:, None].float()
+    signs = places if thresholds is not None else F.one_hot(rows.target, outputs).float()
     signs = signs - signs.mean(0)
     table = torch.zeros(rows.users, outputs * width)
     for at in range(0, len(rows.target), 8192):
@@ -151,10 +150,8 @@ def _start(objective: Objective, head: PersonalHead, rows: _Rows, thresholds: Th
     table = table / counts
     table = table - table.mean(0)
     M, vectors = torch.zeros(content, outputs, width), torch.zeros(rows.users, spec.dimensions)
-    _, _, right = torch.svd_lowrank(table, q=min(content + 8, *table.shape), niter=4) if len(table) > 1 else (0, 0, None)
-    if right is not None:
-        right = right[:, :content]
-        right = right * torch.where(right[right.abs().argmax(0), torch.arange(right.shape[1])] < 0, -1.0, 1.0)
+    if len(table) > 1:
+        right = _principal(table, content)
         M[: right.shape[1]] = START * right.T.reshape(-1, outputs, width)
         own = table @ right
         vectors[:, bias : bias + right.shape[1]] = 0.5 * own / own.std(0).clamp_min(1e-9)
@@ -165,6 +162,17 @@ def _start(objective: Objective, head: PersonalHead, rows: _Rows, thresholds: Th
     return _Model(
         torch.zeros(outputs, width), torch.zeros(outputs), M, vectors, head.C[:, :bias].detach().cpu().clone(), made
     )
+
+
+def _principal(table: Tensor, count: int) -> Tensor:
+    """(columns, at most `count`) the directions in which rows differ most, on one side of a plane each."""
+    if len(table) < table.shape[1]:
+        right = torch.linalg.svd(table, full_matrices=False)[2][:count].T
+    else:
+        right = torch.linalg.eigh(table.T @ table)[1].flip(1)[:, :count]
+    largest = right[right.abs().argmax(0), torch.arange(right.shape[1])]
+    found: Tensor = right * torch.where(largest < 0, -1.0, 1.0)
+    return found
 
 
 def _priors(start: _Model, rows: _Rows, objective: Objective) -> tuple[float, float]:
@@ -209,15 +217,15 @@ def _heaviest(costs: dict[float, Tensor]) -> float:
     return max(fair)
 
 
-def _solve(
-    start: _Model, rows: _Rows, priors: tuple[float, float], steps: int, objective: Objective
-) -> _Model:
+def _solve(start: _Model, rows: _Rows, priors: tuple[float, float], steps: int, objective: Objective) -> _Model:
     """Adam on all rows at once with a falling rate: the problem is smooth and small."""
     thresholds = None
     if start.thresholds is not None:
         thresholds = Thresholds(len(objective.live.basis.labels))
         thresholds.load_state_dict(start.thresholds.state_dict())
-    model = _Model(*(t.clone() for t in (start.W, start.b, start.M, start.vectors, start.contrasts)), thresholds)
+    model = _Model(
+        start.W.clone(), start.b.clone(), start.M.clone(), start.vectors.clone(), start.contrasts, thresholds
+    )
     leaves = [leaf.requires_grad_() for leaf in model.leaves()]
     optimizer = torch.optim.Adam(leaves, lr=RATE)
     n, prior = len(rows.target), objective.settings.prior
@@ -239,8 +247,3 @@ def _losses(common: Tensor, personal: Tensor, target: Tensor, rate: float) -> Te
     """(rows,) in nats, with personalized dropout at its mean."""
     generic, own = (F.cross_entropy(logits, target, reduction="none") for logits in (common, personal))
     return (1 - rate) * own + rate * generic
-
-
-def _put(parameter: nn.Parameter | Tensor | None, value: Tensor) -> None:
-    if parameter is not None:
-        parameter.data.copy_(value)

@@ -27,7 +27,10 @@ LOGIT_NUMBERS = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class Whitened:
-    """`factor` (d, d) takes new coordinates to old ones: P <- P factor. `information` (d,) is descending, `fisher` (d, d) whole."""
+    """`factor` (d, d) takes new coordinates to old ones: P <- P factor. `information` (d,) is descending.
+
+    `fisher` (d, d) is the whole of it, label bias and content together.
+    """
 
     factor: Tensor = field(repr=False)
     vectors: Tensor = field(repr=False)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from policies import access, cohort, promotion, refit, retention, selection, trigger
+from policies import access, cohort, drift, promotion, refit, retention, selection, trigger
 from policies.decision import Decision
 from policies.facts import InvalidFact, PolicyError
 
@@ -17,12 +17,17 @@ class Policies:
 
     may: Callable[[frozenset[str], access.Action], access.Allow | access.Deny] = access.may
     when: Callable[[trigger.Activity, trigger.Limits, datetime], trigger.Train | trigger.Wait] = trigger.when
-    what: Callable[
-        [Sequence[selection.Candidate], selection.Budget, int], selection.Selection | selection.NotEnough
-    ] = selection.what
+    what: Callable[[Sequence[selection.Candidate], selection.Budget], selection.Selection | selection.NotEnough] = (
+        selection.what
+    )
+    divide: Callable[
+        [Sequence[selection.Candidate], selection.Budget, int], selection.Division | selection.NotEnough
+    ] = selection.divide
     how: Callable[[selection.Selection, Collection[int], refit.Growth], refit.Refit | refit.Full] = refit.how
     pack: Callable[[Sequence[cohort.Load], int, int], tuple[tuple[int, ...], ...]] = cohort.pack
-    judge: Callable[
-        [promotion.Evidence, promotion.Evidence | None, promotion.Bar], promotion.Promote | promotion.Reject
-    ] = promotion.judge
+    judge: Callable[[Sequence[promotion.Contender], promotion.Bar], promotion.Promote | promotion.Reject] = (
+        promotion.judge
+    )
+    watch: Callable[[drift.Fresh | None, drift.Watch], drift.Steady | drift.Drifted | drift.RollBack] = drift.watch
+    since: Callable[[float, float], drift.BeginAnew | drift.GoOn] = drift.since
     keep: Callable[[retention.Inventory, retention.Rules, datetime], retention.Keep] = retention.keep

@@ -35,7 +35,8 @@ def how(selection: Selection, covered: Collection[int], growth: Growth) -> Refit
     """Decide how to learn from `selection`, where the current version's statistics cover the ids `covered`.
 
     What statistics cover can not be taken out of them, so an example that is no longer learnt from ends them: it was
-    deleted, corrected, pushed out by newer ones, or is held out now.
+    deleted, corrected, pushed out by newer ones, or came before the user changed. New examples judge the fit, so those
+    that the Basis has seen end them too.
     """
     distinct("covered", list(covered))
     if not covered:
@@ -47,6 +48,8 @@ def how(selection: Selection, covered: Collection[int], growth: Growth) -> Refit
     if dropped:
         return Full(f"{dropped} of {len(known)} covered examples are not learnt from any more", "example_dropped")
     new = tuple(each for each in selection.learn if each not in known)
+    if not set(new) <= set(selection.judged):
+        return Full("a new example taught the basis and can not judge", "new_is_seen")
     if len(new) > growth.most_new * len(known):
         return Full(f"{len(new)} new examples beside {len(known)} covered ones", "too_much_new")
     old = tuple(each for each in selection.learn if each in known)

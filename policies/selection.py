@@ -1,4 +1,8 @@
-"""What to learn from and what to hold out."""
+"""What to learn from, what may judge it, and what a Basis must not see.
+
+Every example of a user teaches the user's own vector: a fit judges each by what the others give. Only what taught the
+Basis is no evidence, so population training leaves a share of each user's texts out.
+"""
 
 import hashlib
 import math
@@ -15,7 +19,7 @@ from policies.facts import InvalidFact, aware, distinct, share, whole
 class Candidate:
     """An example to choose from. Its keys are digests: equal for equal texts or labels, and not readable.
 
-    `learnt`: the current version has learnt from it, and is not to be judged on it.
+    `learnt`: the current version has learnt from it, and is not to be judged on it. `seen`: the Basis has.
     """
 
     id: int
@@ -23,6 +27,7 @@ class Candidate:
     label_key: bytes
     at: datetime
     learnt: bool = False
+    seen: bool = False
 
     def __post_init__(self) -> None:
         aware("Candidate.at", self.at)
@@ -30,12 +35,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How many examples a run may use, and how many of them judge it."""
+    """How many examples a run may use, and how many of them the Basis never sees."""
 
-    max_examples: int = 64  # learnt and held out together
-    held_out_share: float = 1 / 3
+    max_examples: int = 64  # of one user
+    held_out_share: float = 1 / 3  # of a population user's texts, from the training of the Basis
     min_held_out: int = 4
-    min_learn: int = 4
+    min_learn: int = 2
 
     def __post_init__(self) -> None:
         whole("Budget.min_held_out", self.min_held_out, least=1)
@@ -49,36 +54,67 @@ class Budget:
 
     @property
     def least(self) -> int:
-        """The fewest different texts that can be both learnt from and judged on."""
+        """The fewest different texts that can be divided."""
         return self.min_held_out + self.min_learn
 
 
 @dataclass(frozen=True, slots=True)
 class Selection(Decision):
-    """Ids to learn from and ids to judge on, each newest first. No text is on both sides."""
+    """Ids to learn from, and those among them that the Basis has not seen: they judge. Each newest first."""
+
+    learn: tuple[int, ...]
+    judged: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        Decision.__post_init__(self)  # a bare super() does not survive slots=True
+        distinct("Selection.learn", [*self.learn])
+        distinct("Selection.judged", [*self.judged])
+        if not self.learn:
+            raise InvalidFact("Selection.learn", "empty", "at least one example")
+        if not set(self.judged) <= set(self.learn):
+            raise InvalidFact("Selection.judged", "more than what is learnt from", "among what is learnt from")
+
+
+@dataclass(frozen=True, slots=True)
+class Division(Decision):
+    """Ids to learn from and ids to hold out, each newest first. No text is on both sides."""
 
     learn: tuple[int, ...]
     held_out: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        Decision.__post_init__(self)  # a bare super() does not survive slots=True
-        distinct("Selection", [*self.learn, *self.held_out])
+        Decision.__post_init__(self)
+        distinct("Division", [*self.learn, *self.held_out])
         if not self.learn or not self.held_out:
-            raise InvalidFact("Selection", "empty on one side", "at least one example on each")
+            raise InvalidFact("Division", "empty on one side", "at least one example on each")
 
 
 @dataclass(frozen=True, slots=True)
 class NotEnough(Decision):
-    """Too few different texts to learn from some and judge on others."""
+    """Too few different texts."""
 
 
-def what(candidates: Sequence[Candidate], budget: Budget, seed: int) -> Selection | NotEnough:
+def what(candidates: Sequence[Candidate], budget: Budget) -> Selection | NotEnough:
+    """Choose the newest texts within `budget`; a text that was labelled twice counts as labelled last.
+
+    The order of `candidates` does not matter.
+    """
+    distinct("Candidate.id", [candidate.id for candidate in candidates])
+    recent = _newest(candidates)[: budget.max_examples]
+    if len(recent) < budget.min_learn:
+        return NotEnough(f"{len(recent)} different texts, but {budget.min_learn} are needed", "not_enough")
+    learn = tuple(candidate.id for candidate in recent)
+    judged = tuple(candidate.id for candidate in recent if not candidate.seen)
+    return Selection(f"{len(learn)} texts to learn from, {len(judged)} of them judge", "selected", learn, judged)
+
+
+def divide(candidates: Sequence[Candidate], budget: Budget, seed: int) -> Division | NotEnough:
     """Choose the newest texts within `budget` and hold a share of them out, by label.
 
-    The order of `candidates` does not matter. A text's lot depends on `seed` and its key alone, so with one seed per
-    user a held-out text tends to stay held out from run to run, also when it is labelled anew: the current version
-    and the next are then judged on what neither has learnt. What is known to be learnt is held out only when nothing
-    else is left.
+    For the training of a Basis, and for fits that can not judge an example by the others. The order of `candidates`
+    does not matter. A text's lot depends on `seed` and its key alone, so with one seed per user a held-out text tends
+    to stay held out, also when it is labelled anew. What is known to be learnt is held out only when nothing else is
+    left.
     """
     distinct("Candidate.id", [candidate.id for candidate in candidates])
     recent = _newest(candidates)[: budget.max_examples]
@@ -90,7 +126,7 @@ def what(candidates: Sequence[Candidate], budget: Budget, seed: int) -> Selectio
     held = _draw(recent, count, seed)
     learn = tuple(candidate.id for candidate in recent if candidate.id not in held)
     held_out = tuple(candidate.id for candidate in recent if candidate.id in held)
-    return Selection(f"{len(learn)} texts to learn from, {count} held out", "selected", learn, held_out)
+    return Division(f"{len(learn)} texts to learn from, {count} held out", "divided", learn, held_out)
 
 
 def _newest(candidates: Iterable[Candidate]) -> list[Candidate]:

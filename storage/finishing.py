@@ -20,7 +20,7 @@ from storage.sealing import Kind, seal
 from storage.tables import users as user_table
 from storage.tables import versions as table
 from storage.transaction import Transaction
-from storage.versions import META, context_of
+from storage.versions import GENERIC, META, context_of
 
 Claim = tuple[int, int]
 Finished = AdapterVersion | StaleEpoch | UnknownUser | Unreadable
@@ -33,6 +33,7 @@ class _Made:
     row: Row[tuple[object, ...]]
     version: AdapterVersion
     promoted: bool
+    retires: bool
     adapter: bytes = field(repr=False)
     statistics: bytes | None = field(repr=False)
 
@@ -96,24 +97,25 @@ def _sealed(tx: Transaction, row: Row[tuple[object, ...]], key: DataKey, finishe
     if outcome.statistics is not None:
         statistics = seal(key.secret, context_of(key, draft, Kind.STATISTICS), outcome.statistics)
     version = replace(draft, size_bytes=len(adapter), digest=hashlib.sha256(adapter).hexdigest())
-    return _Made(row, version, outcome.promoted, adapter, statistics)
+    retires = outcome.retires is not None and outcome.retires == row.current_version
+    return _Made(row, version, outcome.promoted, retires, adapter, statistics)
 
 
 def _write(tx: Transaction, made: Sequence[_Made]) -> None:
     """The order matters: a user has one current version at every moment."""
-    promoted = [each.version.user for each in made if each.promoted]
-    retired = (table.c.user.in_(promoted)) & table.c.state.in_(sources(VersionState.RETIRED))
+    moved = [each.version.user for each in made if each.promoted or each.retires]
+    retired = (table.c.user.in_(moved)) & table.c.state.in_(sources(VersionState.RETIRED))
     tx.connection.execute(update(table).where(retired).values(state=VersionState.RETIRED))
     tx.connection.execute(insert(table), [_columns(each) for each in made])
     pointer = (user_table.c.id == bindparam("of_user")) & (user_table.c.current_version == bindparam("before"))
-    moved = tx.connection.execute(
+    pointed = tx.connection.execute(
         update(user_table)
         .where(pointer)
         .values(current_version=bindparam("after"), last_version=bindparam("newest"), watermark=bindparam("looked_at")),
         [_pointers(each) for each in made],
     )
-    if moved.rowcount != len(made):
-        raise StaleEpoch("pointer", len(made), moved.rowcount)
+    if pointed.rowcount != len(made):
+        raise StaleEpoch("pointer", len(made), pointed.rowcount)
     users.recount(tx.connection, [each.version.user for each in made])
 
 
@@ -131,7 +133,7 @@ def _pointers(made: _Made) -> dict[str, object]:
     return {
         "of_user": made.version.user,
         "before": before,
-        "after": newest if made.promoted else before,
+        "after": newest if made.promoted else GENERIC if made.retires else before,
         "newest": newest,
         "looked_at": max(made.row.watermark, made.version.watermark_seq),
     }
@@ -141,4 +143,6 @@ def _entry(made: _Made, owner: str | None) -> Entry:
     verb = "promote" if made.promoted else "reject"
     version = made.version
     outcome = f"version {version.version} {version.code}"
+    if made.retires:
+        outcome += f"; rolled back from {made.row.current_version}"
     return Entry(made.row.tenant, owner or "store", f"version.{verb}", version.user, outcome)

@@ -1,25 +1,29 @@
 """Materials: all that a run works from, for many users in one snapshot."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection, Row, select
 
 from storage import events, versions
 from storage.datakeys import DataKey, DataKeys
 from storage.errors import Unreadable
-from storage.records import Event, StoredAdapter, VersionState
+from storage.records import AdapterVersion, Event, StoredAdapter, VersionState
 from storage.sealing import Kind, unseal
 from storage.tables import versions as table
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """A user's events, oldest first, the adapter in use, and the statistics that were stored with it."""
+    """A user's events, oldest first, the adapter in use, and the statistics that were stored with it.
+
+    `latest` is the newest version that is kept, whether it serves or was rejected.
+    """
 
     events: tuple[Event, ...] = field(default=(), repr=False)
     current: StoredAdapter | None = None
     statistics: bytes | None = field(default=None, repr=False)
+    latest: AdapterVersion | None = None
 
 
 def read(connection: Connection, keys: DataKeys, whom: Sequence[str]) -> dict[str, Material | Unreadable]:
@@ -27,8 +31,13 @@ def read(connection: Connection, keys: DataKeys, whom: Sequence[str]) -> dict[st
     stored = events.stored(connection, whom)
     query = select(table).where(table.c.user.in_(whom), table.c.state == VersionState.CURRENT)
     current = {row.user: row for row in connection.execute(query)}
+    latest = versions.latest(connection, whom)
     opened = keys.of(connection, [user for user in whom if user in stored or user in current])
-    return {user: _material(opened.get(user), stored.get(user, []), current.get(user)) for user in whom}
+    found = {user: _material(opened.get(user), stored.get(user, []), current.get(user)) for user in whom}
+    return {
+        user: replace(each, latest=latest.get(user)) if isinstance(each, Material) else each
+        for user, each in found.items()
+    }
 
 
 def _material(

@@ -128,6 +128,11 @@ class Readings:
         with self._read() as connection:
             return versions.listed(connection, whom)
 
+    def newest_versions(self, limit: int) -> list[AdapterVersion]:
+        """Those made last, over all users and tenants, newest first."""
+        with self._read() as connection:
+            return versions.newest(connection, limit)
+
     def basis(self, basis: int) -> BasisRecord | None:
         with self._read() as connection:
             return bases.get(connection, basis)

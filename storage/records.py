@@ -179,7 +179,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
-    """What a run made and how it was judged. `watermark_seq` is the last event it saw; `statistics` no host gets."""
+    """What a run made and how it was judged. `watermark_seq` is the last event it saw; `statistics` no host gets.
+
+    `retires` is a version that serves no more, if it still does, even where this one is not promoted.
+    """
 
     adapter: bytes = field(repr=False)
     promoted: bool
@@ -190,6 +193,7 @@ class FinishedRun:
     basis: str
     watermark_seq: int
     statistics: bytes | None = field(default=None, repr=False)
+    retires: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

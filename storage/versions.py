@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import Connection, Row, delete, func, select, update
 
 from storage import users
 from storage.datakeys import DataKey, DataKeys
@@ -68,6 +68,20 @@ def listed(connection: Connection, whom: Sequence[str]) -> dict[str, list[Adapte
     for row in connection.execute(query):
         versions[row.user].append(version_of(row))
     return versions
+
+
+def latest(connection: Connection, whom: Sequence[str]) -> dict[str, AdapterVersion]:
+    """The newest version that is kept of each of these users, whatever became of it."""
+    newest = select(table.c.user, func.max(table.c.version).label("version")).where(table.c.user.in_(whom))
+    last = newest.group_by(table.c.user).subquery()
+    query = select(*META).join(last, (last.c.user == table.c.user) & (last.c.version == table.c.version))
+    return {row.user: version_of(row) for row in connection.execute(query)}
+
+
+def newest(connection: Connection, limit: int) -> list[AdapterVersion]:
+    """The versions that were made last, over all users, newest first."""
+    query = select(*META).order_by(table.c.run.desc()).limit(limit)
+    return [version_of(row) for row in connection.execute(query)]
 
 
 def delete_some(tx: Transaction, user: str, numbers: Sequence[int]) -> int:

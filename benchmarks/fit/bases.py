@@ -9,7 +9,7 @@ from pathlib import Path
 import plora
 from benchmarks.fit.people import ORDERED, Crowd
 from benchmarks.fit.stopwatch import every_core
-from plora import BaseModel, Basis, PopulationSettings
+from plora import BaseModel, Basis, PopulationSettings, Reach
 from plora.links import Link
 
 PARTS: dict[str, int | None] = {"all": None, "last-2": 2, "last-1": 1}
@@ -28,7 +28,14 @@ class Trained:
 def trained(base: BaseModel, crowd: Crowd, part: str, epochs: int, folder: Path) -> Trained:
     """Read from `folder`, or trained with every core and written there."""
     link = Link.ORDINAL if crowd.dataset in ORDERED else Link.CATEGORICAL
-    settings = PopulationSettings(last_layers=PARTS[part], epochs=epochs, link=link)
+    settings = PopulationSettings(
+        last_layers=PARTS[part],
+        epochs=epochs,
+        link=link,
+        reach=Reach.TARGETS,  # as in the paper: the harder case, where a vector has blocks to go through
+        label_bias=False,
+        shared_rate=2e-3,
+    )
     key = _key(base, crowd.population, settings)
     file, note = folder / f"{key}.basis", folder / f"{key}.seconds"
     if file.exists() and note.exists():

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from benchmarks.quality.fits import Fits, processor_seconds
 from benchmarks.quality.folds import Person
-from benchmarks.quality.gate import Choice, bias_of, choose
+from benchmarks.quality.gate import Choice, bias_of, choices
 from benchmarks.quality.methods import Maker, Said
 from benchmarks.quality.settings import ZERO
 from benchmarks.quality.shared import Shared
-from plora import Example, FitFailed, Fitted
+from plora import Adapter, Example, FitFailed, Fitted
 from plora.controls import prior_shift
 
 BYTES_PER_NUMBER = 4
@@ -85,27 +85,30 @@ class BiasAlone:
 
 @dataclass(frozen=True, slots=True)
 class Gated:
-    """What the product serves: each user's whole vector, its label bias alone or nothing, as policy decides."""
+    """What the product serves: each user's whole vector, its label bias alone or nothing, as policy decides.
+
+    It has no answer for users of the population: the Basis was trained on all that could be evidence here.
+    """
 
     fits: Fits
     name: str = "ours_gated"
 
-    def say(self, people: Sequence[Person], shots: int, known: bool) -> Said:
+    def say(self, people: Sequence[Person], shots: int, known: bool) -> Said | None:
+        if known:
+            return None
         if shots == ZERO:
             return Said(self.fits.generic_answers(people), 0.0, 0, (False,) * len(people))
         made = self.fits.fit(people, shots)
-        served = [self._served(one, known) for one in made.outcomes]
-        vectors = torch.stack([self.fits.nobody if one is None else one for one in served])
+        served = [_served(one, choice) for one, choice in zip(made.outcomes, choices(made.outcomes), strict=True)]
+        vectors = torch.stack([self.fits.nobody if one is None else one.vector for one in served])
         own = tuple(one is not None for one in served)
         return Said(self.fits.answers(people, vectors), made.seconds, made.bytes, own)
 
-    def _served(self, outcome: Fitted | FitFailed, known: bool) -> Tensor | None:
-        if isinstance(outcome, FitFailed):
-            return None
-        choice = choose(outcome, known=known)
-        whole, bias = outcome.adapter, bias_of(outcome)
-        adapter = {Choice.WHOLE: whole, Choice.BIAS: bias, Choice.NOTHING: None}[choice]
-        return None if adapter is None else adapter.vector
+
+def _served(outcome: Fitted | FitFailed, choice: Choice) -> Adapter | None:
+    if isinstance(outcome, FitFailed) or choice is Choice.NOTHING:
+        return None
+    return outcome.adapter if choice is Choice.WHOLE else bias_of(outcome)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ class Settings:
     tests_per_user: int = 64
     full_people: int = 50
     max_tokens: int = 128
-    ordinal: bool = True
+    ordinal: bool = False
     wrong_users: int = 3
     draws: int = 4000
     model: str = "minilm"

@@ -38,7 +38,7 @@ class VersionView(BaseModel):
     state: str
     code: str
     reason: str
-    scores: Annotated[dict[str, object], Field(description="the held-out scores of all four controls")]
+    scores: Annotated[dict[str, object], Field(description="what the version is worth beside its controls")]
     size_bytes: int
     digest: str
     basis: str
@@ -70,6 +70,38 @@ class Counts(BaseModel):
     last_event_at: Annotated[datetime | None, Field(description="when the latest example arrived")]
 
 
+class Needed(BaseModel):
+    """What a version must reach, and how many events the next run waits for."""
+
+    examples: int
+    certainty: float
+    gain: Annotated[float, Field(description="nats per example, of the believed gain")]
+    events: Annotated[int, Field(description="fresh events until a run is due; waiting for long may be enough")]
+
+
+class Decided(BaseModel):
+    """Why the user is served what they are, in numbers of the latest version that tells; nats are per example."""
+
+    serving: Annotated[str, Field(description="whole, label_bias or generic")]
+    version: Annotated[int | None, Field(description="the version that the numbers are of")]
+    code: str | None
+    reason: str | None
+    part: Annotated[str | None, Field(description="what the numbers are of: whole or label_bias")]
+    examples: Annotated[int, Field(description="unseen examples that judged it")]
+    gain: Annotated[float | None, Field(description="nats better than generic, as measured")]
+    believed_gain: Annotated[float | None, Field(description="nats, weighed against what users of the basis gain")]
+    believed_gain_sd: float | None
+    certainty: Annotated[float | None, Field(description="chance that the user gains")]
+    lead: Annotated[float | None, Field(description="nats that the content adds to the label bias, as measured")]
+    wrong_user_gap: Annotated[float | None, Field(description="nats that others' content is worse")]
+    moved: Annotated[float | None, Field(description="nats between its answers and those given before it")]
+    drift: Annotated[str | None, Field(description="what came since the version in use says of it")]
+    drift_reason: str | None
+    fresh: Annotated[int, Field(description="examples that said so")]
+    since: Annotated[int | None, Field(description="number of the event from which on the user is learnt from")]
+    needed: Needed
+
+
 class UserView(BaseModel):
     """Everything the daemon can say of a user without their content."""
 
@@ -79,6 +111,7 @@ class UserView(BaseModel):
     created_at: datetime
     serving: Annotated[int | None, Field(description="the current version; null while the generic model answers")]
     counts: Counts
+    decided: Decided
     versions: list[VersionView]
     runs: list[RunView]
 

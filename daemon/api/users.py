@@ -7,6 +7,7 @@ from fastapi.responses import Response
 
 from daemon import logs
 from daemon.api.auth import Forgetting, Operating, Reader, Rolling, WithCaller, allowed
+from daemon.api.explanation import decided_view
 from daemon.api.parts import WithParts
 from daemon.api.problems import Problem, documented
 from daemon.api.schemas import (
@@ -21,7 +22,7 @@ from daemon.api.schemas import (
 from daemon.api.views import receipt_view, run_view, version_view
 from daemon.events import check_user
 from policies.access import Action
-from storage import AdapterVersion, UnknownUser, User, UserState
+from storage import AdapterVersion, UnknownUser, User, UserState, VersionState
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 RUNS_SHOWN, RUNS_SEARCHED = 20, 500
@@ -58,11 +59,12 @@ def list_users(
 
 @router.get("/{user}", response_model=UserView, responses=documented(400, 401, 403, 404), summary="Show a user")
 def show_user(parts: WithParts, caller: Reader, found: KnownUser) -> UserView:
-    """State, consent, counts, and every version and run with its reason."""
+    """State, consent, counts, why they are served what they are, and every version and run with its reason."""
     activity = parts.store.activity(found.id, parts.now())
     if activity is None:
         raise UnknownUser(found.id)
-    current = parts.store.current_version(found.id)
+    versions = parts.store.versions(found.id)
+    current = next((each for each in versions if each.state is VersionState.CURRENT), None)
     runs = [each for each in parts.store.runs(caller.tenant, None, RUNS_SEARCHED) if each.user == found.id]
     return UserView(
         user=found.id,
@@ -76,7 +78,8 @@ def show_user(parts: WithParts, caller: Reader, found: KnownUser) -> UserView:
             runs_today=activity.runs_today,
             last_event_at=activity.last_event_at,
         ),
-        versions=[version_view(each) for each in parts.store.versions(found.id)],
+        decided=decided_view(versions, current, activity.fresh, parts.settings),
+        versions=[version_view(each) for each in versions],
         runs=[run_view(each) for each in runs[:RUNS_SHOWN]],
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from daemon.demo.crowd import Labelled
 
 SMOOTHING = 2.0
-"""As in plora.scoring: pseudo-examples of the generic model's own label shares."""
+"""As in plora.controls: pseudo-examples of the generic model's own label shares."""
 
 CONTROLS = ("generic", "label_prior", "wrong_user", "personal")
 Chances = Mapping[str, float]

@@ -64,14 +64,16 @@ class World:
         record = store.claim_basis("test", 60, NOW)
         store.finish_basis(record.id, record.epoch, fingerprint, base, content, "{}", NOW)
 
-    def give_adapter(self, user: str, content: bytes, basis: str, *, promoted: bool = True) -> AdapterVersion:
+    def give_adapter(
+        self, user: str, content: bytes, basis: str, *, promoted: bool = True, scores: str = '{"gain": 0.5}'
+    ) -> AdapterVersion:
         """Carry one run of `user` through by hand."""
         store = self.service.parts.store
         internal = self.internal_id(user)
         store.open_run(internal, basis, "a test", NOW)
         (run,) = store.claim_runs("test", 1, 60, NOW)
         code = "beats_generic" if promoted else "not_better_than_generic"
-        made = FinishedRun(content, promoted, code, "a reason", '{"gain": 0.5}', "ba5e", basis, 1)
+        made = FinishedRun(content, promoted, code, "a reason", scores, "ba5e", basis, 1)
         return store.finish_run(run.id, run.epoch, made, NOW)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from daemon.demo.crowd import NEWCOMERS, POPULATION, BadRows, Labelled, from_file, simulated
 from daemon.demo.generator import ceiling, people, reactions
 from daemon.demo.measures import figures, label_prior, percentiles
-from plora.scoring import prior_shift
+from plora.controls import prior_shift
 
 
 def test_the_simulated_crowd_is_the_same_for_a_seed_and_nobody_reads_a_text_twice():

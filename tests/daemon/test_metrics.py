@@ -1,14 +1,17 @@
 """/metrics: named as Prometheus wants it, zero before anything happens, and nobody in it."""
 
 import re
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from daemon.metrics import EVENT_OUTCOMES, EVENT_TYPES, Metrics
+from daemon.metrics import DRIFTS, EVENT_OUTCOMES, EVENT_TYPES, RUN_CODES, Metrics
+from policies import promotion
+from policies.promotion import Part
 
 UNITS = ("seconds", "bytes", "nats", "total", "info", "users", "depth", "adapters", "progress", "up")
-UNITS += ("epoch", "epochs", "second")
+UNITS += ("epoch", "epochs", "second", "ratio")
 ABBREVIATED = re.compile(r"_(ms|sec|secs|mb|kb|pct|min|hrs?)(_|$)")
 REQUIRED = (
     "plora_events_received_total",
@@ -18,6 +21,11 @@ REQUIRED = (
     "plora_fit_duration_seconds",
     "plora_cohort_users",
     "plora_gain_over_generic_nats",
+    "plora_population_gain_nats",
+    "plora_harmed_ratio",
+    "plora_promotions_total",
+    "plora_drift_total",
+    "plora_moved_nats",
     "plora_versions_total",
     "plora_seal_total",
     "plora_unseal_total",
@@ -63,6 +71,20 @@ def test_what_operators_need_is_there_before_anything_happened(page: str):
     for outcome in EVENT_OUTCOMES:
         for kind in EVENT_TYPES:
             assert f'plora_events_received_total{{outcome="{outcome}",type="{kind}"}} 0.0' in page
+
+
+def test_every_reason_of_a_rejection_is_there_before_it_happens(page: str):
+    """A code that a policy can answer and that is not listed would be an absent series."""
+    source = Path(promotion.__file__).read_text()
+    codes = set(re.findall(r'"([a-z]+(?:_[a-z]+)+)"\)', source)) | set(re.findall(r'"([a-z_]+)", Part', source))
+    codes -= {"min_gain", "max_moved", "least_sd"}
+    assert codes == set(RUN_CODES["succeeded"])
+    for code in codes:
+        assert f'plora_runs_total{{code="{code}",outcome="succeeded"}} 0.0' in page
+    for part in Part:
+        assert f'plora_promotions_total{{part="{part.value}"}} 0.0' in page
+    for state in DRIFTS:
+        assert f'plora_drift_total{{state="{state}"}} 0.0' in page
 
 
 def test_what_happens_is_counted_and_nobody_is_named(world, event):

@@ -1,5 +1,7 @@
 """Users over HTTP: state, adapters, roll back, forget; bases and keys."""
 
+import json
+
 import pytest
 
 BASIS = "ba515"
@@ -109,3 +111,47 @@ def test_a_user_id_in_a_path_is_percent_decoded(world, event):
     world.post(event(1, user="Zoë ☕"))
     found = world.client.get("/v1/users/Zo%C3%AB%20%E2%98%95", headers=world.token())
     assert found.json()["user"] == world.internal_id("Zoë ☕")
+
+
+def test_a_user_is_told_why_in_numbers(world, ann):
+    told = {
+        "examples": 12,
+        "generic": {"accuracy": 0.5, "nll": 1.2},
+        "label_prior": {"accuracy": 0.5, "nll": 1.1},
+        "wrong_user": {"accuracy": 0.5, "nll": 1.3},
+        "personal": {"accuracy": 0.75, "nll": 0.9},
+        "gain": 0.3,
+        "gain_se": 0.1,
+        "lead": 0.1,
+        "lead_se": None,
+        "part": "whole",
+        "believed": {"gain": 0.2, "gain_sd": 0.1},
+        "moved": 0.25,
+        "drift": "steady",
+        "drift_reason": "it gains 0.100 nats per example on 8 examples since the version",
+        "fresh": 8,
+        "since": None,
+    }
+    world.give_adapter("ann", b"adapter four", BASIS, scores=json.dumps(told))
+    decided = world.client.get("/v1/users/ann", headers=world.token()).json()["decided"]
+    assert (decided["serving"], decided["version"], decided["part"]) == ("whole", 4, "whole")
+    assert (decided["examples"], decided["gain"], decided["lead"]) == (12, pytest.approx(0.3), 0.1)
+    assert (decided["believed_gain"], decided["believed_gain_sd"]) == (0.2, 0.1)
+    assert decided["certainty"] == pytest.approx(0.977, abs=0.001)
+    assert decided["wrong_user_gap"] == pytest.approx(0.4)
+    assert (decided["moved"], decided["drift"], decided["fresh"], decided["since"]) == (0.25, "steady", 8, None)
+    assert decided["needed"] == {"examples": 4, "certainty": 0.8, "gain": 0.005, "events": 8}
+    rejected = told | {"drift": "loses", "since": 17}
+    world.give_adapter("ann", b"adapter five", BASIS, promoted=False, scores=json.dumps(rejected))
+    world.client.post("/v1/users/ann/rollback", json={"to": 0}, headers=world.token())
+    decided = world.client.get("/v1/users/ann", headers=world.token()).json()["decided"]
+    assert (decided["serving"], decided["version"], decided["code"]) == ("generic", 5, "not_better_than_generic")
+    assert (decided["drift"], decided["since"]) == ("loses", 17)
+
+
+def test_where_nobody_was_judged_the_numbers_are_null(world, event, ann):
+    world.post(event(1, user="bob", type="plora.consent.v1", data={"granted": True}))
+    for user in ("ann", "bob"):
+        decided = world.client.get(f"/v1/users/{user}", headers=world.token()).json()["decided"]
+        assert decided["certainty"] is None
+        assert decided["needed"]["examples"] == 4

@@ -11,7 +11,9 @@ from plora import Basis, Example, Judged, MutualInformation, NothingToLearn, Pop
 from tests.plora import toys
 from tests.plora.conftest import Toy
 
-QUICK = PopulationSettings(rank=4, dimensions=4, epochs=4, shared_rate=1e-2, user_rate=2e-2, reach=Reach.TARGETS, label_bias=False)
+QUICK = PopulationSettings(
+    rank=4, dimensions=4, epochs=4, shared_rate=1e-2, user_rate=2e-2, reach=Reach.TARGETS, label_bias=False
+)
 
 
 def train(toy: Toy, *, users: int = 8, examples: int = 6, settings: PopulationSettings = QUICK) -> plora.Population:

@@ -27,7 +27,16 @@ from tests.plora import population_process, toys
 from tests.plora.conftest import Toy
 
 ROOT = Path(__file__).parents[2]
-QUICK = PopulationSettings(rank=4, dimensions=4, epochs=3, shared_rate=1e-2, user_rate=2e-2, last_layers=1, reach=Reach.TARGETS, label_bias=False)
+QUICK = PopulationSettings(
+    rank=4,
+    dimensions=4,
+    epochs=3,
+    shared_rate=1e-2,
+    user_rate=2e-2,
+    last_layers=1,
+    reach=Reach.TARGETS,
+    label_bias=False,
+)
 
 
 class Tracked(Example):

@@ -17,7 +17,16 @@ from plora.windows import Windows, survey
 from tests.plora import toys
 from tests.plora.conftest import Toy
 
-QUICK = PopulationSettings(rank=4, dimensions=4, epochs=3, shared_rate=1e-2, user_rate=2e-2, last_layers=1, reach=Reach.TARGETS, label_bias=False)
+QUICK = PopulationSettings(
+    rank=4,
+    dimensions=4,
+    epochs=3,
+    shared_rate=1e-2,
+    user_rate=2e-2,
+    last_layers=1,
+    reach=Reach.TARGETS,
+    label_bias=False,
+)
 
 
 def test_users_start_at_the_same_place_whether_their_table_is_kept_or_not(any_toy: Toy) -> None:

@@ -164,7 +164,9 @@ def test_only_the_examples_named_are_evidence(bert: Toy, settled: Population) ->
 
 def test_scores_of_two_halves_are_those_of_the_whole(bert: Toy, settled: Population) -> None:
     many = toys.reviews(9, 6, ("good",))
-    parts = [plora.fit(bert.base, settled.basis, [many], judged=[list(chosen)])[0] for chosen in (range(4), range(4, 9))]
+    parts = [
+        plora.fit(bert.base, settled.basis, [many], judged=[list(chosen)])[0] for chosen in (range(4), range(4, 9))
+    ]
     first, second = (part.left_out for part in parts if isinstance(part, Fitted))
     whole = fitted(bert, settled, many).left_out
     assert first is not None

@@ -18,7 +18,9 @@ from policies import (
     Policies,
     PolicyError,
     access,
+    belief,
     cohort,
+    drift,
     promotion,
     refit,
     retention,
@@ -26,7 +28,7 @@ from policies import (
     trigger,
 )
 
-MODULES = [access, cohort, promotion, refit, retention, selection, trigger]
+MODULES = [access, belief, cohort, drift, promotion, refit, retention, selection, trigger]
 DECISIONS = Decision.__subclasses__()
 IMPURE = {"time", "random", "secrets", "os", "logging", "socket", "threading", "asyncio", "uuid"}
 
@@ -39,7 +41,13 @@ def test_every_policy_decides_by_one_of_these():
         "Train",
         "Wait",
         "Selection",
+        "Division",
         "NotEnough",
+        "Steady",
+        "Drifted",
+        "RollBack",
+        "BeginAnew",
+        "GoOn",
         "Promote",
         "Reject",
         "Forget",
@@ -54,6 +62,7 @@ def test_every_policy_decides_by_one_of_these():
 def test_a_decision_without_a_reason_cannot_be_built(decision, reason, code):
     rest = {
         "learn": (1,),
+        "judged": (),
         "held_out": (2,),
         "id": 1,
         "forget_versions": (),
@@ -118,6 +127,7 @@ def test_an_operator_replaces_one_policy_and_keeps_the_rest():
     assert mine.when is never
     assert (mine.may, mine.what, mine.pack) == (access.may, selection.what, cohort.pack)
     assert (mine.judge, mine.keep) == (promotion.judge, retention.keep)
+    assert (mine.divide, mine.watch, mine.since) == (selection.divide, drift.watch, drift.since)
 
 
 @pytest.mark.parametrize("error", [InvalidFact("Limits.min_fresh", "0", "a whole number of at least 1"), PolicyError()])

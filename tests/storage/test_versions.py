@@ -1,10 +1,11 @@
 # ruff: noqa: S608 -- the test tampers with its own database
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 
-from storage import CurrentVersionKept, UnknownUser, UnknownVersion, Unreadable, VersionState
+from storage import CurrentVersionKept, StaleEpoch, UnknownUser, UnknownVersion, Unreadable, VersionState
 
 
 def states(world, user):
@@ -132,3 +133,62 @@ def test_everything_told_about_a_version_comes_back(world):
     assert version == made
     assert (version.state, version.code, version.run, version.epoch) == (VersionState.CURRENT, "beats_generic", 1, 1)
     assert (version.base, version.basis, version.created_at) == ("base-1", "basis-1", world.now)
+
+
+def retiring(world, user, outcome, version: int | None, promoted: bool = False):
+    run = world.claimed(user)
+    made = replace(outcome(b"new", promoted), retires=version)
+    return world.store.finish_run(run.id, run.epoch, made, world.now)
+
+
+def test_a_version_can_be_retired_by_a_run_that_makes_none_to_serve(world, outcome):
+    user = world.user("alice")
+    world.finished(user, b"first")
+    retiring(world, user, outcome, 1)
+    assert states(world, user) == ["retired", "rejected"]
+    assert world.store.current_version(user) is None
+    assert world.sql("SELECT outcome FROM audit ORDER BY seq DESC LIMIT 1")[0][0].endswith("; rolled back from 1")
+    assert world.store.verify_audit().ok
+    assert world.store.rollback(user, 1, "operator", world.now).version == 1
+
+
+def test_a_run_that_retires_and_promotes_leaves_the_new_version(world, outcome):
+    user = world.user("alice")
+    world.finished(user, b"first")
+    retiring(world, user, outcome, 1, promoted=True)
+    assert states(world, user) == ["retired", "current"]
+
+
+@pytest.mark.parametrize("version", [None, 1, 7])
+def test_only_the_version_that_was_looked_at_is_retired(world, outcome, version):
+    user = world.user("alice")
+    world.finished(user, b"first")
+    world.finished(user, b"second")
+    retiring(world, user, outcome, version)
+    assert states(world, user) == ["retired", "current", "rejected"]
+
+
+def test_a_stale_run_retires_nothing(world, outcome):
+    user = world.user("alice")
+    world.finished(user, b"first")
+    run = world.claimed(user)
+    with pytest.raises(StaleEpoch):
+        world.store.finish_run(run.id, run.epoch + 1, replace(outcome(), promoted=False, retires=1), world.now)
+    assert states(world, user) == ["current"]
+
+
+def test_the_newest_versions_are_those_made_last_over_all_users(world):
+    alice, bob = world.user("alice"), world.user("bob")
+    made = [world.finished(alice), world.finished(bob, promoted=False), world.finished(alice)]
+    assert [each.run for each in world.store.newest_versions(2)] == [made[2].run, made[1].run]
+    assert len(world.store.newest_versions(10)) == 3
+
+
+def test_a_run_s_material_tells_of_the_newest_version_whatever_became_of_it(world):
+    alice, bob = world.user("alice"), world.user("bob")
+    world.finished(alice, b"first")
+    rejected = world.finished(alice, b"worse", promoted=False)
+    found = world.store.materials([alice, bob])
+    assert found[alice].latest == rejected
+    assert found[alice].current.version.version == 1
+    assert found[bob].latest is None

@@ -88,12 +88,13 @@ class Training:
         return self.store.current_basis(self.tenant).fingerprint
 
     def give_basis(self, made: BasisTrained) -> str:
-        """Have a Basis that was trained before; its fingerprint."""
+        """Have a Basis that was trained before anybody came; its fingerprint."""
         now = self.clock.now()
         opened = self.store.open_basis(self.tenant, "main", "", now)
         claimed = self.store.claim_basis("tests", 60.0, now)
         assert claimed.id == opened.id
         self.store.finish_basis(claimed.id, claimed.epoch, made.fingerprint, made.base, made.content, made.report, now)
+        self.clock.advance(1)
         return made.fingerprint
 
     def newcomers(self, count: int = 6, examples: int = 16) -> list[str]:

@@ -20,6 +20,7 @@ from daemon.messages import (
     encode_request,
 )
 from daemon.transport import Body, Purpose, head_of, seal_request, unseal_answer
+from daemon.verdict import evidence_of
 from daemon.work import Models, fit_cohort, predict, work
 from storage import Unreadable
 
@@ -29,7 +30,7 @@ CANARY = "canary"
 
 def member(training_taste, user: int, run: int | None = None, **more: object) -> Member:
     pairs = tuple(training_taste(user, 16, seed=2))
-    return Member(user if run is None else run, 1, pairs[:11], pairs[11:], **more)
+    return Member(user if run is None else run, 1, pairs[:11], **more)
 
 
 def ask(models: Models, purpose: Purpose, request, attachment: bytes = b"", key: bytes = KEY):
@@ -67,9 +68,13 @@ def test_a_cohort_is_fitted_and_scored_member_by_member(models, basis, taste):
     assert [outcome.run for outcome in answer.outcomes] == [10, 11, 12, 13]
     for outcome in answer.outcomes:
         assert isinstance(outcome, MemberFitted)
-        assert outcome.evidence.personal_nll < outcome.evidence.generic_nll
-        assert plora.loads_adapter(outcome.adapter).basis == basis.fingerprint
-        assert len(outcome.adapter) <= 1900
+        told = evidence_of(outcome.whole.scores)
+        assert told.examples == 11
+        assert told.personal_nll < told.generic_nll
+        for offer in (outcome.whole, outcome.label_bias):
+            assert plora.loads_adapter(offer.adapter).basis == basis.fingerprint
+            assert len(offer.adapter) <= 1900
+        assert outcome.whole.moved == outcome.whole.from_generic > 0
 
 
 def test_a_member_gets_the_same_alone_and_among_others(models, basis, taste):
@@ -80,30 +85,77 @@ def test_a_member_gets_the_same_alone_and_among_others(models, basis, taste):
 
 
 def test_a_failing_member_leaves_the_others_alone(models, basis, taste):
-    bad = Member(7, 1, (("the red shoe", "never heard"),), (("the blue shoe", "good"),))
-    blind = Member(8, 1, (("the red shoe", "good"),), (("the blue shoe", "never heard"),))
-    answer = fit_cohort(models, FitRequest(basis.fingerprint, (bad, member(taste, 1), blind)))
+    bad = Member(7, 1, (("the red shoe", "never heard"),))
+    answer = fit_cohort(models, FitRequest(basis.fingerprint, (bad, member(taste, 1))))
     assert answer.outcomes[0] == MemberFailed(7, "no_examples")
     assert isinstance(answer.outcomes[1], MemberFitted)
-    assert answer.outcomes[2] == MemberFailed(8, "nothing_held_out")
+    blind = Member(8, 1, (("the red shoe", "good"),), (("the blue shoe", "never heard"),))
+    request = FitRequest(basis.fingerprint, (blind,), optimizer="adam")
+    assert fit_cohort(models, request).outcomes == (MemberFailed(8, "nothing_held_out"),)
 
 
-def test_the_current_adapter_is_scored_on_the_same_examples(models, basis, taste):
-    first = fit_cohort(models, FitRequest(basis.fingerprint, (member(taste, 1),))).outcomes[0]
-    again = fit_cohort(models, FitRequest(basis.fingerprint, (member(taste, 1, current=first.adapter),))).outcomes[0]
-    assert again.current == first.evidence == again.evidence
+def test_only_what_is_named_is_evidence_and_all_is_learnt_from(models, basis, taste):
+    alike = member(taste, 1, judged=(0, 3, 7))
+    some, every = fit_cohort(models, FitRequest(basis.fingerprint, (alike, member(taste, 1)))).outcomes
+    assert evidence_of(some.whole.scores).examples == 3
+    assert evidence_of(some.label_bias.scores).examples == 3
+    assert some.whole.adapter == every.whole.adapter
+
+
+def test_places_are_kept_where_an_unknown_label_is_left_out(models, basis, taste):
+    pairs = tuple(taste(1, 16, seed=2))[:11]
+    odd = (*pairs[:2], ("the red hat is", "never heard"), *pairs[2:])
+    with_odd = Member(1, 1, odd, judged=(0, 2, 3, 4), fresh=(2, 3, 11), current=fitted(models, basis, taste))
+    without = Member(1, 1, pairs, judged=(0, 2, 3), fresh=(2, 10), current=fitted(models, basis, taste))
+    one, two = fit_cohort(models, FitRequest(basis.fingerprint, (with_odd, without))).outcomes
+    assert (one.unknown_labels, two.unknown_labels) == (1, 0)
+    assert one.whole == two.whole
+    assert one.fresh == two.fresh
+
+
+def fitted(models: Models, basis, taste, user: int = 1) -> bytes:
+    return fit_cohort(models, FitRequest(basis.fingerprint, (member(taste, user),))).outcomes[0].whole.adapter
+
+
+def test_the_adapter_in_use_is_held_against_what_it_has_not_learnt(models, basis, taste):
+    pairs = tuple(taste(1, 16, seed=2))
+    current = fitted(models, basis, taste)
+    grown = Member(1, 1, pairs, fresh=(11, 12, 13), current=current)
+    (outcome,) = fit_cohort(models, FitRequest(basis.fingerprint, (grown,), precision="fp32")).outcomes
+    vector = plora.loads_adapter(current)
+    held = models.basis(basis.fingerprint)
+    for loss, pair in zip(outcome.fresh, pairs[11:14], strict=True):
+        (told,) = plora.score(models.base, held, [plora.Judged(vector, [], [plora.Example(*pair)])])
+        assert loss.generic == pytest.approx(told.generic.nll, abs=1e-4)
+        assert loss.current == pytest.approx(told.personal.nll, abs=1e-4)
+    assert 0 < outcome.whole.moved < outcome.whole.from_generic
+
+
+def test_adam_is_judged_on_what_is_held_out(models, basis, taste):
+    pairs = tuple(taste(1, 16, seed=2))
+    member = Member(1, 1, pairs[:11], pairs[11:], fresh=(2, 12, 13), current=fitted(models, basis, taste))
+    request = FitRequest(basis.fingerprint, (member,), optimizer="adam")
+    (outcome,) = fit_cohort(models, request).outcomes
+    assert evidence_of(outcome.whole.scores).examples == 5
+    assert outcome.label_bias is None
+    assert len(outcome.fresh) == 2
 
 
 def test_an_adapter_of_another_basis_is_not_compared(models, basis, basis_of, taste):
     other = basis_of(models, [taste(user, 8) for user in range(4)], epochs=1)
-    foreign = fit_cohort(models, FitRequest(other.fingerprint, (member(taste, 1),))).outcomes[0].adapter
-    answer = fit_cohort(models, FitRequest(basis.fingerprint, (member(taste, 1, current=foreign),)))
-    assert answer.outcomes[0].current is None
+    foreign = fitted(models, other, taste)
+    (outcome,) = fit_cohort(
+        models, FitRequest(basis.fingerprint, (member(taste, 1, current=foreign, fresh=(1, 2)),))
+    ).outcomes
+    assert outcome.fresh == ()
+    assert outcome.whole.moved == outcome.whole.from_generic
 
 
 def test_predictions_come_in_the_order_of_the_rows(models, basis, taste):
     members = tuple(member(taste, user) for user in range(2))
-    red, blue = (outcome.adapter for outcome in fit_cohort(models, FitRequest(basis.fingerprint, members)).outcomes)
+    red, blue = (
+        outcome.whole.adapter for outcome in fit_cohort(models, FitRequest(basis.fingerprint, members)).outcomes
+    )
     rows = tuple(Row(text, adapter) for text in ("the red bag", "a blue bag") for adapter in (red, blue, None))
     answer = predict(models, PredictRequest(basis.fingerprint, rows))
     assert isinstance(answer, PredictAnswer)
