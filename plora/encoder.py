@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .basis import block_of
 from .folded import FoldedLinear, user_map, weights_of
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
@@ -84,11 +83,14 @@ class Encoder:
         self.finish = torch.compile(self.finish, mode=mode)  # type: ignore[method-assign]
 
     def begin(self, ids: Tensor, mask: Tensor, until: int) -> Tensor:
-        """(rows, length, width): what enters block `until`; mask: (rows, length) of 0 and 1."""
+        """(rows, length, width): what enters block `until`; mask: (rows, length) of 0 and 1.
+
+        After the last block (rows, 1, width): the token that is read.
+        """
         hidden = cast(Tensor, self._embeddings(input_ids=ids))
         added = _added(mask, hidden.dtype)
-        for block in self.blocks[:until]:
-            hidden = block(hidden, added, None)
+        for at, block in enumerate(self.blocks[:until]):
+            hidden = block(hidden, added, None, pooled=at == len(self.blocks) - 1)
         return hidden
 
     def finish(self, hidden: Tensor, mask: Tensor, vectors: Tensor | None, start: int) -> Tensor:
@@ -118,11 +120,6 @@ def encoder_of(module: nn.Module, head: str | None, d: int) -> Encoder | None:
     limit = TOLERANCE[next(module.parameters()).dtype] * float(wanted.abs().max().clamp_min(0.1))
     agrees = found.shape == wanted.shape and float((found - wanted).abs().max()) <= limit
     return made if agrees else None
-
-
-def first_block(targets: tuple[str, ...]) -> int:
-    """The index of the lowest block with a target."""
-    return min(block_of(name) for name in targets)
 
 
 def _own(part: nn.Module, y: Tensor, x: Tensor) -> Tensor:

@@ -73,6 +73,8 @@ class Engine:
             setattr(self.module.get_submodule(parent), child, FoldedLinear(layer))
         self.link = self._take_link()
         self.first_block = min(block_of(name) for name in basis.spec.targets)
+        self.reaches_blocks = any(bool(v.any()) for n, v in basis.tensors.items() if n.startswith("P."))
+        """Whether a user vector changes any block; where it does not, users share all of them."""
         head = next((name for name in HEADS if isinstance(getattr(self.module, name, None), nn.Module)), None)
         d = basis.spec.dimensions
         self.encoder: Encoder | None = encoder_of(self.module, head, d) if self.link is not None else None

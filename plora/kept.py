@@ -1,4 +1,4 @@
-"""Kept: what enters the first adapted block, once for all rows with the same tokens. It is users' data: memory only."""
+"""Kept: what enters the first block that a user reaches, once for rows with the same tokens. Memory only: it is private."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ from torch import Tensor
 PREFIX_BYTES = 1 << 29
 """What the kept outputs of the lower blocks may take; rows beyond it are run through them in every pass."""
 
-Key = tuple[tuple[int, ...], tuple[int, ...]]
-"""A row's tokens and the shape of the micro-batch it ran in: other shapes may round otherwise."""
+Key = tuple[tuple[int, ...], tuple[int, ...], int]
+"""A row's tokens, the shape of its micro-batch, since other shapes may round otherwise, and how many blocks it ran."""
 
 
 class Kept:

@@ -74,8 +74,8 @@ class Fitted:
     """A user's adapter, the passes it took over the user's examples, and their mean loss before and after, in nats.
 
     One forward and one backward is one pass. A Newton fit says what each example would have cost had it not been
-    learned from: `left_out` of the whole vector, `bias` of its label bias alone, where the Basis has one, and the losses
-    of every example beside the generic model's, in nats. Statistics come only with a fit whose move was not shortened,
+    learned from: `left_out` of the whole vector, `bias` of its label bias alone, where the Basis has one, and every
+    example's loss beside the generic model's, in nats. Statistics come only with a fit whose move was not shortened,
     since only such a one can be continued.
     """
 

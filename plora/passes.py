@@ -51,7 +51,9 @@ class Passes:
         ones beside them.
         """
         encoder, start = self.engine.encoder, self.engine.first_block
-        keys = [(self._rows[index].ids, tuple(batch.ids.shape)) for index in batch.index.tolist()]
+        if encoder is not None and changes is None and not self.engine.reaches_blocks:
+            start = len(encoder.blocks)  # only the head is a user's own
+        keys = [(self._rows[index].ids, tuple(batch.ids.shape), start) for index in batch.index.tolist()]
         if encoder is not None:
             hidden = self._kept.take(keys, len(batch.ids))
             if hidden is None:

@@ -26,7 +26,7 @@ SETTINGS = TextSettings(
     other_shots=(),
     draws=200,
     max_tokens=48,
-    language=Language(vocabulary=320, layers=1, width=32, heads=2, epochs=6, rate=1e-2, tokens=600),
+    language=Language(vocabulary=320, layers=1, width=32, heads=2, epochs=(6, 6), rate=1e-2, tokens=600),
     population=PopulationSettings(
         targets=("lm_head", "o_proj"), last_layers=None, rank=4, dimensions=4, epochs=10, prior=0.1, user_rate=5e-2
     ),
@@ -97,7 +97,7 @@ def test_no_newcomers_or_tuners_text_reaches_the_tokenizer_or_the_model():
 
 
 def test_the_same_fold_gives_the_same_figures():
-    small = replace(SETTINGS, language=replace(SETTINGS.language, epochs=1), shots=())
+    small = replace(SETTINGS, language=replace(SETTINGS.language, epochs=(1, 1)), shots=())
     group = people.make(crowd(12), 10, small)
     first, second = measure(group, small), measure(group, small)
     assert [said.bits for said in first.said] == [said.bits for said in second.said]
@@ -120,7 +120,7 @@ def test_chances_of_an_answer_are_the_models_own():
 @pytest.mark.parametrize("text", ["", "日本語のテキスト", "a" * 500, "\x00 \u200f"])
 def test_any_text_is_read(text: str):
     group = people.make(crowd(12), 10, SETTINGS)
-    small = replace(SETTINGS, language=replace(SETTINGS.language, epochs=1))
+    small = replace(SETTINGS, language=replace(SETTINGS.language, epochs=(1, 1)))
     made = spoken(group.trainers, small, 10)
     basis = train_population(made.base, [[Example("a", "b c")] * 2] * 2, replace(small.population, epochs=1)).basis
     engine = Engine(made.base, basis)

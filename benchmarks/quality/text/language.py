@@ -94,9 +94,11 @@ def train(
         torch.manual_seed(seed)
         module = _fresh(tokenizer, language, limit).train()
         optimizer = torch.optim.AdamW(module.parameters(), lr=language.rate, weight_decay=0.05, betas=(0.9, 0.98))
-        steps = language.epochs * len(list(_batches(rows, language.tokens, random.Random(seed))))
-        step = 0
-        for _ in range(language.epochs):
+        each = len(list(_batches(rows, language.tokens, random.Random(seed))))
+        low, high = language.epochs
+        epochs = max(low, min(high, language.steps // each))
+        steps, step = epochs * each, 0
+        for _ in range(epochs):
             for batch in _batches(rows, language.tokens, draw):
                 step += 1
                 optimizer.param_groups[0]["lr"] = language.rate * _share(step, steps)

@@ -5,12 +5,11 @@ from dataclasses import dataclass, field, replace
 from benchmarks.quality.settings import Settings
 from plora import FitSettings, Optimizer, PopulationSettings
 
-WHERE = (
-    "lm_head",
-    *("q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-    *("c_attn", "c_fc", "c_proj"),
-)
-"""Targets by the names that Llama-like and GPT-2-like models give them: the head, and what leads to it."""
+WHERE = ("lm_head",)
+"""Targets: a vector says which words come, by a low-rank bias of the head's logits.
+
+Vectors in every layer gave as much over generic on people of the population, in twice the time.
+"""
 
 
 def _population() -> PopulationSettings:
@@ -18,8 +17,9 @@ def _population() -> PopulationSettings:
         targets=WHERE,
         last_layers=None,
         rank=32,
+        alpha=128.0,
         dimensions=32,
-        epochs=3,
+        epochs=2,
         shared_rate=1e-3,
         user_rate=6e-2,
         prior=0.05,
@@ -32,14 +32,16 @@ class Language:
 
     A step learns from rows of together about `tokens` tokens. `prompt_words` are the last words of a text, and what is
     read of it: as many as make `words_read` of the population's rows together, between the two bounds.
-    `prompt_share` is the weight of the prompt's own tokens in the loss, per token.
+    `prompt_share` is the weight of the prompt's own tokens in the loss, per token. Few rows are learned from more
+    often: in `steps` steps, but for the two bounds of `epochs`.
     """
 
     vocabulary: int = 2000
     layers: int = 2
     width: int = 128
     heads: int = 4
-    epochs: int = 5
+    epochs: tuple[int, int] = (5, 8)
+    steps: int = 1200
     rate: float = 3e-3
     dropout: float = 0.1
     tokens: int = 500
@@ -63,7 +65,7 @@ class TextSettings:
     rows_per_user: int = 64
     tests_per_user: int = 16
     tuners: int = 8
-    wrong_users: int = 2
+    wrong_users: int = 3
     other_shots: tuple[int, ...] = (8,)
     max_tokens: int = 96
     draws: int = 4000
@@ -81,5 +83,5 @@ def of(settings: Settings, model: str = "") -> TextSettings:
         plain = replace(plain, max_tokens=256, language=replace(plain.language, prompt_words=(128, 128)))
     if not settings.quick:
         return plain
-    small = replace(plain.language, vocabulary=800, width=64, epochs=3)
+    small = replace(plain.language, vocabulary=800, width=64, epochs=(3, 3))
     return replace(plain, people=36, rows_per_user=12, tests_per_user=6, other_shots=(), language=small, wrong_users=1)
