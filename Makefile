@@ -5,7 +5,7 @@ RUN    := $(VENV)/bin/python
 DATA   ?=
 OUT    ?= var/bench
 
-.PHONY: help install demo serve check test test-long bench clean
+.PHONY: help install demo serve check test test-long bench quality clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,10 @@ test-long: install  ## bounded soak and fault runs
 bench: install  ## what fitting costs, beside PEFT: OUT=folder; ARGS=--quick for five minutes
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt --group bench
 	$(RUN) -m benchmarks.fit --out $(OUT) $(ARGS)
+
+quality: install  ## what adapters are worth, beside their controls: OUT=folder; ARGS="--data FILE ..." or --quick
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt --group bench
+	$(RUN) -m benchmarks.quality --out $(OUT) $(ARGS)
 
 clean:  ## remove .venv and what demo and serve left
 	rm -rf $(VENV) var var-keys
