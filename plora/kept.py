@@ -1,4 +1,4 @@
-"""Kept: what enters the first block that a user reaches, once for rows of the same tokens. It is private: memory only."""
+"""Kept: what enters the first block that a user reaches, once for rows of the same tokens. Private: memory only."""
 
 from collections.abc import Sequence
 

@@ -65,6 +65,8 @@ class TextSettings:
     rows_per_user: int = 64
     tests_per_user: int = 16
     tuners: int = 8
+    model_share: float = 1.0
+    basis_from: float = 0.0
     wrong_users: int = 3
     other_shots: tuple[int, ...] = (8,)
     max_tokens: int = 96
