@@ -46,7 +46,10 @@ def test_the_minilm_has_the_published_shape(minilm: BaseModel) -> None:
 
 def test_attach_and_detach_leave_the_minilm_bit_identical(minilm: BaseModel, population: plora.Population) -> None:
     before, names = said(minilm), [(n, id(m)) for n, m in minilm.module.named_modules()]
-    with plora.attached(minilm, toys.loud(population.basis)) as live, live.use(toys.vectors(4, population.basis.spec.dimensions)):
+    with (
+        plora.attached(minilm, toys.loud(population.basis)) as live,
+        live.use(toys.vectors(4, population.basis.spec.dimensions)),
+    ):
         assert not torch.equal(said(minilm), before)
     assert torch.equal(said(minilm), before)
     assert [(n, id(m)) for n, m in minilm.module.named_modules()] == names

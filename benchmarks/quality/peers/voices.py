@@ -76,7 +76,7 @@ class PromptVoice:
         """(rows, length, width): what enters block `entry`, without a prompt."""
         real, lengths = len(batch.index), batch.mask.sum(1).tolist()
         shape = tuple(batch.ids.shape)
-        keys = [(tuple(ids[:n]), shape) for ids, n in zip(batch.ids[:real].tolist(), lengths, strict=False)]
+        keys = [(tuple(ids[:n]), shape, self.entry) for ids, n in zip(batch.ids[:real].tolist(), lengths, strict=False)]
         hidden = self._kept.take(keys, len(batch.ids))
         if hidden is None:
             hidden = self._encoder.begin(batch.ids, batch.mask, self.entry)
