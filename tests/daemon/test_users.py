@@ -140,7 +140,7 @@ def test_a_user_is_told_why_in_numbers(world, ann):
     assert decided["certainty"] == pytest.approx(0.977, abs=0.001)
     assert decided["wrong_user_gap"] == pytest.approx(0.4)
     assert (decided["moved"], decided["drift"], decided["fresh"], decided["since"]) == (0.25, "steady", 8, None)
-    assert decided["needed"] == {"examples": 4, "certainty": 0.8, "gain": 0.005, "events": 8}
+    assert decided["needed"] == {"examples": 4, "certainty": 0.7, "gain": 0.005, "events": 8}
     rejected = told | {"drift": "loses", "since": 17}
     world.give_adapter("ann", b"adapter five", BASIS, promoted=False, scores=json.dumps(rejected))
     world.client.post("/v1/users/ann/rollback", json={"to": 0}, headers=world.token())

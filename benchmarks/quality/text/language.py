@@ -56,18 +56,11 @@ def spoken(people: Sequence[Person], settings: TextSettings, seed: int) -> Spoke
     words = max(low, min(high, language.words_read // len(rows)))
     if settings.model:
         return Spoken(plora.load(settings.model, kind=Kind.CAUSAL_LM, max_tokens=settings.max_tokens), words)
-    taken = [one for person in people for one in cut(person.learn, 0.0, settings.model_share)]
-    shown = [Example(shortened(one.text, words), one.target) for one in taken]
+    shown = [Example(shortened(one.text, words), one.target) for one in rows]
     tokenizer = make_tokenizer([text for one in rows for text in (one.text, one.target)], language.vocabulary)
     module = train(tokenizer, shown, language, limit=settings.max_tokens, seed=seed)
     base = plora.wrap(module, tokenizer, kind=Kind.CAUSAL_LM, name="trained", max_tokens=settings.max_tokens)
     return Spoken(base, words)
-
-
-def cut(rows: Sequence[Example], start: float, end: float) -> Sequence[Example]:
-    """The rows between these shares of them; one at least."""
-    at = min(len(rows) - 1, round(start * len(rows)))
-    return rows[at : max(at + 1, round(end * len(rows)))]
 
 
 def shortened(text: str, words: int) -> str:

@@ -11,7 +11,7 @@ import plora
 from benchmarks.quality.settings import ALL, ZERO
 from benchmarks.quality.text.answers import Answers, answers, bits_per_token, log_chances
 from benchmarks.quality.text.cache import Cache, Weights, choose, mixed
-from benchmarks.quality.text.language import Spoken, cut, spoken
+from benchmarks.quality.text.language import Spoken, spoken
 from benchmarks.quality.text.people import Group, halves
 from benchmarks.quality.text.raws import Raw, Said, key_of, pseudonym
 from benchmarks.quality.text.settings import WHERE, TextSettings
@@ -37,7 +37,7 @@ def measure(group: Group, settings: TextSettings) -> Raw:
     seed = group.fold.seed
     made = spoken(group.trainers, settings, seed)
     trained = time.process_time()
-    rows = [made.examples(cut(person.learn, settings.basis_from, 1.0)) for person in group.trainers]
+    rows = [made.examples(person.learn) for person in group.trainers]
     chosen = replace(settings.population, seed=seed)
     population = plora.train_population(made.base, rows, chosen)
     plain = plora.train_population(made.base, rows, replace(chosen, personalized_dropout=1.0))

@@ -5,7 +5,17 @@ from collections.abc import Sequence
 from benchmarks.quality.parts import shots_name
 from benchmarks.quality.text.tally import Line
 
-COLUMNS = ("learned from", "method", "bits per token", "less generic", "less cache", "less ours", "s/user", "bytes")
+COLUMNS = (
+    "learned from",
+    "method",
+    "bits per token",
+    "less generic",
+    "less model",
+    "less cache",
+    "less ours",
+    "s/user",
+    "bytes",
+)
 
 
 def markdown(lines: Sequence[Line]) -> str:
@@ -24,7 +34,7 @@ def _table(lines: Sequence[Line]) -> str:
 
 
 def _row(line: Line) -> str:
-    figures = [_figure(line, name) for name in ("bits", "delta_generic", "delta_cache", "delta_ours")]
+    figures = [_figure(line, name) for name in ("bits", "delta_generic", "delta_model", "delta_cache", "delta_ours")]
     shots = shots_name(int(line["shots"] or 0))
     cells = [
         shots,

@@ -14,7 +14,10 @@ from benchmarks.quality.text.raws import Raw
 Figure = str | int | float | None
 Line = dict[str, Figure]
 
-AGAINST = {"generic": "delta_generic", "cache": "delta_cache", "ours": "delta_ours"}
+ALONE = ("generic", "language_model")
+"""Methods that know no user."""
+
+AGAINST = {"generic": "delta_generic", "language_model": "delta_model", "cache": "delta_cache", "ours": "delta_ours"}
 """A method, and the field that holds bits per token more than it; below 0 is better than it."""
 
 
@@ -53,7 +56,7 @@ def rows(raws: Sequence[Raw], bootstrap: Bootstrap) -> list[Line]:
         }
         line |= _named("bits", _interval(list(cell.bits.values()), bootstrap))
         for other, name in AGAINST.items():
-            base = cells.get((dataset, other, ZERO if other == "generic" else shots))
+            base = cells.get((dataset, other, ZERO if other in ALONE else shots))
             shared = [user for user in cell.bits if base is not None and user in base.bits]
             if base is None or not shared or other == method:
                 line |= {name: None, f"{name}_low": None, f"{name}_high": None}

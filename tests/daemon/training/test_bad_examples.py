@@ -149,7 +149,9 @@ def test_people_who_answer_by_chance_are_left_to_the_generic_model(daemon):
     ]
     daemon.work()
     served = [user for user in users if daemon.store.current_version(user)]
-    assert len(served) <= 6
+    assert len(served) <= 10  # chance passes a bar of 0.7 now and then
+    pairs = [(text, label) for text in PLACES for label in ("good", "bad")]
+    assert sum(harm(daemon, user, pairs) for user in served) / len(users) <= 0.02
     assert (
         sum(harm(daemon, user, [(text, label) for text in PLACES[16:] for label in ("good", "bad")]) for user in users)
         / 40
