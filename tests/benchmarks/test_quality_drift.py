@@ -93,6 +93,15 @@ def test_the_command_writes_its_tables(tmp_path: Path, capsys: pytest.CaptureFix
     assert "| watched |" in capsys.readouterr().out
 
 
+def test_a_bad_file_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks.quality.drift.__main__ import main  # noqa: PLC0415 - it makes a parser of sys.argv's
+
+    file = tmp_path / "bad.jsonl"
+    file.write_text('{"user": "a", "text": 1, "label": "x"}\n')
+    assert main(["--out", str(tmp_path), "--data", str(file)]) == 2
+    assert "bad.jsonl, line 1" in capsys.readouterr().err
+
+
 def test_examples_are_not_shown(fold: Fold) -> None:
     (first, *_) = streams(fold, Story.STEADY)
     assert isinstance(first.events[0], Example)

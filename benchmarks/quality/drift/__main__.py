@@ -39,7 +39,11 @@ def main(words: Sequence[str] | None = None) -> int:
     told = parser.parse_args(words)
     torch.set_num_threads(told.threads)
     settings = Settings(seeds=(told.seed,), people=told.people)
-    rows = [row for file in told.data for row in measure(file, told.seed, settings)]
+    try:
+        rows = [row for file in told.data for row in measure(file, told.seed, settings)]
+    except source.DataError as error:
+        sys.stderr.write(f"benchmarks.quality.drift: {error}\n")
+        return 2
     told.out.mkdir(parents=True, exist_ok=True)
     body = {"rows": rows, "batch": BATCH, "machine": machine.describe(told.seed, told.threads)}
     (told.out / "drift.json").write_text(json.dumps(body, indent=1, sort_keys=True, default=str) + "\n")
