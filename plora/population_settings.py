@@ -24,6 +24,9 @@ class Reach(Enum):
 class PopulationSettings:
     """`dimensions` is d without the label bias, which a classifier's users have where `label_bias` says so.
 
+    `head_rate`, `head_prior` and `mixing_prior` are of the task head while it is descended with the rest, where users
+    reach it; `Reach.HEAD` then settles it, with priors of its own choice.
+
     Rates are per step; `personalized_dropout` and `dropout` are probabilities; `last_layers` None means all.
 
     A step of the optimiser takes `accumulate` micro-batches. With `patience`, the share `held_out` of the examples is

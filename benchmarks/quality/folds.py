@@ -7,6 +7,7 @@ everybody a newcomer once. What is drawn depends on hashes alone: no random stat
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from benchmarks.quality.settings import Settings
 from benchmarks.quality.source import DataError, DataSet, Row
@@ -58,18 +59,37 @@ class Fold:
     newcomers: tuple[Person, ...] = field(repr=False)
 
 
-def make(data: DataSet, seed: int, settings: Settings) -> Fold:
-    """Raises TooFew where a third of the people, or their labels, are nobody or one."""
+class Limits(Protocol):
+    """Of how many people of a data set, and how many rows of each."""
+
+    @property
+    def people(self) -> int: ...
+
+    @property
+    def rows_per_user(self) -> int: ...
+
+    @property
+    def tests_per_user(self) -> int: ...
+
+
+def parted(data: DataSet, seed: int, limits: Limits) -> tuple[list[Person], list[Person]]:
+    """The population and the newcomers of a fold. Raises TooFew where there are not three people."""
     by_user: dict[str, list[Row]] = {}
     for row in data.rows:
         by_user.setdefault(row.user, []).append(row)
     able = [user for user, rows in by_user.items() if {_is_test(row) for row in rows} == {False, True}]
     first, fold = seed - (seed - 1) % FOLDS, (seed - 1) % FOLDS
-    ranked = sorted(able, key=lambda user: (_hash(f"{first}:{user}"), user))[: settings.people]
+    ranked = sorted(able, key=lambda user: (_hash(f"{first}:{user}"), user))[: limits.people]
     if len(ranked) < FOLDS:
         raise TooFew(data.name, f"has {len(ranked)} users with rows to learn from and rows to test on, {FOLDS} needed")
-    known = [_person(user, by_user[user], seed, settings) for at, user in enumerate(ranked) if at % FOLDS != fold]
-    new = [_person(user, by_user[user], seed, settings) for at, user in enumerate(ranked) if at % FOLDS == fold]
+    people = [_person(user, by_user[user], seed, limits) for user in ranked]
+    known = [person for at, person in enumerate(people) if at % FOLDS != fold]
+    return known, [person for at, person in enumerate(people) if at % FOLDS == fold]
+
+
+def make(data: DataSet, seed: int, settings: Settings) -> Fold:
+    """Raises TooFew where a third of the people, or their labels, are nobody or one."""
+    known, new = parted(data, seed, settings)
     labels = {example.target for person in known for example in person.learn}
     if len(labels) < 2:
         raise TooFew(data.name, "has one label only in the rows that its population learns from")
@@ -93,11 +113,11 @@ def _said(examples: Iterable[Example]) -> list[tuple[str, str]]:
     return [(example.text, example.target) for example in examples]
 
 
-def _person(user: str, rows: Sequence[Row], seed: int, settings: Settings) -> Person:
+def _person(user: str, rows: Sequence[Row], seed: int, limits: Limits) -> Person:
     """Learned rows in the order of a hash; of the tests the first by a hash that knows no seed."""
     learn = sorted((row for row in rows if not _is_test(row)), key=lambda row: _order(f"{seed}:{user}", row))
     test = sorted((row for row in rows if _is_test(row)), key=lambda row: _order(f"test:{user}", row))
-    return Person(user, _examples(learn[: settings.rows_per_user]), _examples(test[: settings.tests_per_user]))
+    return Person(user, _examples(learn[: limits.rows_per_user]), _examples(test[: limits.tests_per_user]))
 
 
 def _only(person: Person, labels: set[str]) -> Person:
