@@ -44,6 +44,15 @@ class BasisState(Enum):
     FAILED = "failed"
 
 
+class EpochState(Enum):
+    """Of a key epoch: `PRIMARY` wraps new data keys, `ENABLED` only unwraps."""
+
+    PRIMARY = "primary"
+    ENABLED = "enabled"
+    DESTROY_PENDING = "destroy_pending"
+    DESTROYED = "destroyed"
+
+
 # The one table of transitions: from each state, the states a row may move to. Every UPDATE of a state names
 # the states it may come from by `sources`, so a write that this table does not allow touches no row.
 # RUNNING -> RUNNING is a new claim of an expired lease; the epoch tells the two apart.
@@ -64,8 +73,12 @@ TRANSITIONS: Mapping[Enum, frozenset[Enum]] = MappingProxyType(
         VersionState.REJECTED: frozenset(),
         BasisState.QUEUED: frozenset({BasisState.RUNNING}),
         BasisState.RUNNING: frozenset({BasisState.RUNNING, BasisState.QUEUED, BasisState.READY, BasisState.FAILED}),
-        BasisState.READY: frozenset(),
+        BasisState.READY: frozenset({BasisState.FAILED}),  # its blob was lost
         BasisState.FAILED: frozenset(),
+        EpochState.PRIMARY: frozenset({EpochState.ENABLED}),
+        EpochState.ENABLED: frozenset({EpochState.DESTROY_PENDING}),
+        EpochState.DESTROY_PENDING: frozenset({EpochState.DESTROYED}),
+        EpochState.DESTROYED: frozenset(),
     }
 )
 

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-from storage.records import BasisState, EventKind, RunState, UserState, VersionState
+from storage.records import BasisState, EpochState, EventKind, RunState, UserState, VersionState
 
 START = datetime(1970, 1, 1, tzinfo=UTC)
 Number = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows only in a column of type INTEGER
@@ -81,7 +81,19 @@ callers = Table(
     Column("scopes", Text, nullable=False),
     Column("token_hash", LargeBinary(32), nullable=False, unique=True),
     Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment),
+    Column("revoked_at", Moment),
     UniqueConstraint("tenant", "name"),
+)
+
+key_epochs = Table(
+    "key_epochs",
+    metadata,
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("provider", String(32), nullable=False),
+    Column("state", State(EpochState), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("destroyed_at", Moment),
 )
 
 # Every row has the same size for its whole life, and none is deleted: a key is rewrapped or destroyed (zeroed) in
@@ -118,6 +130,7 @@ users = Table(
     Column("last_event_at", Moment),
     Column("last_run_at", Moment),
     Column("open_run", BigInteger),
+    Column("dead_run", BigInteger),
     Column("current_version", Integer, nullable=False),
     Column("last_version", Integer, nullable=False),
     Column("created_at", Moment, nullable=False),
@@ -138,6 +151,7 @@ tombstones = Table(
     Column("user", String(32), nullable=False),
     Column("forgotten_at", Moment, nullable=False),
     Column("scrubbed_at", Moment),
+    Column("rolled_at", Moment),
 )
 
 events = Table(
@@ -176,12 +190,15 @@ runs = Table(
     Column("error_reason", Text),
     Column("created_at", Moment, nullable=False),
     Column("finished_at", Moment),
+    Column("replaced_by", BigInteger),
     sqlite_autoincrement=True,
 )
 OPEN = text("state IN ('queued', 'running')")
 Index("runs_one_open", runs.c.user, unique=True, sqlite_where=OPEN, postgresql_where=OPEN)
 Index("runs_claimable", runs.c.claimable_at, runs.c.id, sqlite_where=OPEN, postgresql_where=OPEN)
 Index("runs_of_user", runs.c.user, runs.c.created_at)
+DEAD = text("state = 'failed' AND replaced_by IS NULL")
+Index("runs_dead", runs.c.id, sqlite_where=DEAD, postgresql_where=DEAD)
 
 versions = Table(
     "versions",
@@ -229,6 +246,7 @@ bases = Table(
     Column("size_bytes", BigInteger),
     Column("created_at", Moment, nullable=False),
     Column("finished_at", Moment),
+    Column("checked_at", Moment),
     sqlite_autoincrement=True,
 )
 Index("bases_claimable", bases.c.claimable_at, bases.c.id, sqlite_where=OPEN, postgresql_where=OPEN)
@@ -256,4 +274,31 @@ audit_head = Table(
     Column("seq", BigInteger, nullable=False),
     Column("hash", LargeBinary(32), nullable=False),
     Column("mac", LargeBinary(32), nullable=False),
+)
+
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Moment, nullable=False),
+    Column("hash", LargeBinary(32), nullable=False),
+    Column("signature", LargeBinary(64), nullable=False),
+    Column("exported_at", Moment),
+)
+
+# One row per committed write on PostgreSQL: after a connection that broke during COMMIT, whether the row is there tells
+# whether the transaction is.
+commits = Table(
+    "commits",
+    metadata,
+    Column("token", LargeBinary(16), primary_key=True),
+    Column("at", Moment, nullable=False),
+)
+
+# The oldest revision whose release still works on this schema: it may be newer than a release that runs.
+compatibility = Table(
+    "compatibility",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("oldest", String(32), nullable=False),
 )

@@ -5,7 +5,7 @@ import pytest
 
 import storage
 from storage import EventKind, FinishedRun, StorageError, errors
-from storage.records import TRANSITIONS, BasisState, RunState, UserState, VersionState, sources
+from storage.records import TRANSITIONS, BasisState, EpochState, RunState, UserState, VersionState, sources
 
 CLASSES = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, StorageError)]
 
@@ -27,7 +27,7 @@ def test_every_error_and_every_public_name_is_exported():
 
 
 def test_the_transition_table_names_every_state():
-    states = {state for kind in (UserState, RunState, VersionState, BasisState) for state in kind}
+    states = {state for kind in (UserState, RunState, VersionState, BasisState, EpochState) for state in kind}
     assert set(TRANSITIONS) == states
     assert {type(target) for state, targets in TRANSITIONS.items() for target in targets if type(target) is type(state)}
     assert all(type(target) is type(state) for state, targets in TRANSITIONS.items() for target in targets)
