@@ -1,221 +1,56 @@
-"""The SQLite file: one connection that writes, a few that only read, and the settings on which promises rest.
+"""What the Store asks of a database. SQLite and PostgreSQL give it, each in a module of its own."""
 
-The single writing connection also does every checkpoint, and readers do none. SQLite from 3.7.0 to 3.51.2 can
-corrupt a WAL when one connection checkpoints while another commits; with one writer, guarded by a lock in this
-process and by a lock file between processes, that never happens.
-"""
-
-import contextlib
 import errno
-import fcntl
-import os
-import sqlite3
-import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
-from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy import Connection
 
-from storage.errors import (
-    DiskFailed,
-    DiskFull,
-    StorageError,
-    StoreBusy,
-    StoreDamaged,
-    StoreInUse,
-    UnsupportedDatabase,
-    WrongPragma,
-)
+EVERYONE = "*"
+"""The scope of the system itself; any other is the tenant whose rows alone can be seen and changed."""
 
-PRAGMAS = {
-    "journal_mode": "wal",
-    "synchronous": "2",  # FULL: an acknowledged commit survives power loss; NORMAL loses it
-    "foreign_keys": "1",
-    "secure_delete": "1",
-    "trusted_schema": "0",
-    "temp_store": "2",  # MEMORY: no temporary file ever holds a row
-    "busy_timeout": "10000",
-}
-WRITER = {"wal_autocheckpoint": "1000"}
-READER = {"wal_autocheckpoint": "0", "query_only": "1"}
-
-# A write refused by a quota or file size limit comes as an I/O error of the write.
-FULL_CODES = {
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR_WRITE,
-    sqlite3.SQLITE_IOERR_SHMSIZE,
-    sqlite3.SQLITE_IOERR_TRUNCATE,
-}
 FULL_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-class Cursor(Protocol):
-    def execute(self, statement: str, /) -> object: ...
-    def fetchone(self) -> tuple[object, ...] | None: ...
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """A transaction that writes, and its time: where several machines share a database, the database's own."""
+
+    connection: Connection
+    now: datetime
+
+
+class Database(Protocol):
+    """An open database. Thread-safe."""
+
+    @property
+    def name(self) -> str:
+        """Which one it is, for messages: without a password."""
+        ...
+
+    def write(self, now: datetime = ..., scope: str = ...) -> AbstractContextManager[Writing]:
+        """One transaction: committed and durable at the end, or nothing of it remains."""
+        ...
+
+    def read(self, scope: str = ...) -> AbstractContextManager[Connection]:
+        """One snapshot."""
+        ...
+
+    def migrate(self, upgrade: Callable[[Connection], None]) -> None:
+        """Run `upgrade` in one transaction, while nobody else migrates."""
+        ...
+
+    def scrub(self) -> bool:
+        """Have no file that is read hold what was changed or deleted. False: somebody was in the way."""
+        ...
+
+    def no_older_readers(self, since: datetime) -> bool:
+        """Whether every reader that is left began after `since`, by the database's clock."""
+        ...
+
+    def size_bytes(self, connection: Connection) -> int: ...
+
     def close(self) -> None: ...
-
-
-class DriverConnection(Protocol):
-    isolation_level: str | None
-
-    def cursor(self) -> Cursor: ...
-
-
-class Database:
-    """An open database file. `write` and `read` give a connection inside one transaction each."""
-
-    def __init__(self, url: str, admit: Callable[[Path], None]) -> None:
-        """`admit` raises when files must not be made in the database's directory."""
-        self.path = _path(url)
-        admit(self.path.parent)
-        self._lock = _lock_file(self.path)
-        self._writing = threading.Lock()
-        address = f"sqlite:///{self.path}"
-        try:
-            _create(self.path)
-            self._writer = _engine(address, "BEGIN IMMEDIATE", PRAGMAS | WRITER, StaticPool)
-            self._readers = _engine(address, "BEGIN", PRAGMAS | READER, QueuePool)
-            with self.write():  # the first connection shows whether the file is a database, and takes the settings
-                pass
-        except BaseException:
-            os.close(self._lock)
-            raise
-
-    @contextlib.contextmanager
-    def write(self) -> Iterator[Connection]:
-        """One BEGIN IMMEDIATE transaction: committed at the end, or nothing of it remains."""
-        with self._writing, self._translated(), self._writer.connect() as connection, connection.begin():
-            yield connection
-
-    @contextlib.contextmanager
-    def read(self) -> Iterator[Connection]:
-        """One snapshot. Keep it short: a checkpoint waits for it."""
-        with self._translated(), self._readers.connect() as connection, connection.begin():
-            yield connection
-
-    def checkpoint(self) -> bool:
-        """Move the WAL into the database and empty it. False when a reader was in the way for too long.
-
-        True also means that no reader is left that looks at an older snapshot.
-        """
-        with self._writing, self._translated(), self._writer.connect() as connection:
-            driver = connection.connection.driver_connection
-            if driver is None:
-                raise StoreBusy(str(self.path))
-            cursor = driver.cursor()
-            try:
-                busy: int = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-            finally:
-                cursor.close()
-        return busy == 0
-
-    def size_bytes(self) -> int:
-        """Of the database and its WAL."""
-        files = (self.path, self.path.with_name(self.path.name + "-wal"))
-        return sum(file.stat().st_size for file in files if file.exists())
-
-    def close(self) -> None:
-        """The writer goes last, because the last connection to close does the final checkpoint."""
-        self._readers.dispose()
-        with self._writing:
-            self._writer.dispose()
-        os.close(self._lock)
-
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except (DBAPIError, sqlite3.Error, OSError) as problem:
-            known = translate(problem.orig if isinstance(problem, DBAPIError) else problem, self.path)
-            if known is None:
-                raise
-            raise known from problem
-
-
-def translate(problem: BaseException | None, path: Path) -> StorageError | None:
-    """The error of this package that a foreign one means, if it means one."""
-    place = str(path)
-    if isinstance(problem, OSError) and problem.errno in FULL_ERRNO:
-        return DiskFull(place, "no space left")
-    if isinstance(problem, OSError) and problem.errno == errno.EIO:
-        return DiskFailed(place, "disk I/O error")
-    if not isinstance(problem, sqlite3.Error):
-        return None
-    code = getattr(problem, "sqlite_errorcode", 0)
-    if code in FULL_CODES:
-        return DiskFull(place, "no space left")
-    # Primary result codes are the low byte of an extended one (https://sqlite.org/rescode.html).
-    meanings: dict[int, StorageError] = {
-        sqlite3.SQLITE_IOERR: DiskFailed(place, f"disk I/O error {code}"),
-        sqlite3.SQLITE_READONLY: DiskFailed(place, "the file can not be written"),
-        sqlite3.SQLITE_CANTOPEN: DiskFailed(place, "the file can not be opened"),
-        sqlite3.SQLITE_BUSY: StoreBusy(place),
-        sqlite3.SQLITE_LOCKED: StoreBusy(place),
-        sqlite3.SQLITE_CORRUPT: StoreDamaged(place, "its pages do not add up"),
-        sqlite3.SQLITE_NOTADB: StoreDamaged(place, "not an SQLite database"),
-    }
-    return meanings.get(code & 0xFF)
-
-
-def _path(url: str) -> Path:
-    try:
-        address = make_url(url)
-    except ArgumentError as problem:
-        raise UnsupportedDatabase(url.partition(":")[0]) from problem
-    if address.get_backend_name() != "sqlite" or address.database in {None, "", ":memory:"} or address.query:
-        raise UnsupportedDatabase(address.get_backend_name())
-    return Path(str(address.database)).absolute()
-
-
-def _lock_file(path: Path) -> int:
-    """Held for as long as the database is open; the kernel frees it however the process ends."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as problem:
-        os.close(handle)
-        raise StoreInUse(str(path)) from problem
-    return handle
-
-
-def _create(path: Path) -> None:
-    """Make the file ours alone before SQLite opens it; its WAL and index files take the same mode."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        os.fchmod(handle, 0o600)
-    finally:
-        os.close(handle)
-
-
-def _engine(address: str, begin: str, pragmas: dict[str, str], pool: type[StaticPool] | type[QueuePool]) -> Engine:
-    engine = create_engine(
-        address,
-        poolclass=pool,
-        connect_args={"check_same_thread": False, "timeout": 10},
-        hide_parameters=True,  # an error's text must not carry a row
-    )
-    event.listen(engine, "connect", _prepared(pragmas))
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
-    return engine
-
-
-def _prepared(pragmas: dict[str, str]) -> Callable[[DriverConnection, object], None]:
-    def prepare(driver: DriverConnection, record: object) -> None:  # noqa: ARG001
-        driver.isolation_level = None  # else the driver begins transactions of its own choice
-        cursor = driver.cursor()
-        try:
-            for name, needed in pragmas.items():
-                cursor.execute(f"PRAGMA {name} = {needed}")
-                cursor.execute(f"PRAGMA {name}")
-                found = cursor.fetchone()
-                if found is None or str(found[0]) != needed:
-                    raise WrongPragma(name, needed, "nothing" if found is None else str(found[0]))
-        finally:
-            cursor.close()
-
-    return prepare

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, delete, func, insert, literal, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, literal, select, update
 
-from storage import runs, tenants, users
+from storage import forgetting, runs, tenants, users
 from storage.datakeys import DataKey, DataKeys
 from storage.errors import BadRecord, EventIdReused, Unreadable, UserForgotten
 from storage.records import Event, EventKind, NewEvent, Recorded
@@ -89,8 +89,10 @@ def record(tx: Transaction, tenant: str, events: Sequence[NewEvent], *, default_
         batch.known[identity] = added
         found.append(added)
     seqs = _insert(tx.connection, batch.rows)
+    _count(tx, list(batch.people.values()))
     for person in batch.people.values():
-        _count(tx, tenant, person)
+        _note_consent(tx, tenant, person)
+    # failpoint: ingest-before-commit
     return _outcomes(found, seqs)
 
 
@@ -131,12 +133,9 @@ def delete_some(tx: Transaction, user: str, seqs: Sequence[int]) -> int:
 
 
 def _load(tx: Transaction, tenant: str, lookups: set[bytes], identities: set[bytes]) -> _Batch:
-    found = tx.connection.execute(
-        select(user_table).where(user_table.c.tenant == tenant, user_table.c.lookup.in_(lookups)).with_for_update()
-    )
-    people = {
-        row.lookup: _Person(row.id, tx.keys.get(tx.connection, row.id), row.consented, row.consent_at) for row in found
-    }
+    found = users.reserved(tx, tenant, lookups)
+    keys = tx.keys.of(tx.connection, [row.id for row in found])
+    people = {row.lookup: _Person(row.id, _opened(keys[row.id]), row.consented, row.consent_at) for row in found}
     gone = tx.connection.execute(
         select(tombstones).where(tombstones.c.tenant == tenant, tombstones.c.lookup.in_(lookups))
     )
@@ -150,6 +149,12 @@ def _load(tx: Transaction, tenant: str, lookups: set[bytes], identities: set[byt
         forgotten={row.lookup: (row.user, row.forgotten_at) for row in gone},
         known={row.identity: _Known(row.user, row.dedup, seq=row.seq) for row in stored},
     )
+
+
+def _opened(key: DataKey | Unreadable) -> DataKey:
+    if isinstance(key, Unreadable):
+        raise key
+    return key
 
 
 def _repeated(batch: _Batch, known: _Known, event: NewEvent, lookup: bytes) -> _Known | _Reused:
@@ -171,8 +176,7 @@ def _person(
         # Without a time, or with an older one, it may be a late duplicate of a consent from before.
         if not (event.consent and event.time is not None and event.time > at):
             return UserForgotten(user)
-        of_user = (tombstones.c.tenant == tenant_key.tenant) & (tombstones.c.lookup == lookup)
-        tx.connection.execute(delete(tombstones).where(of_user))
+        forgetting.release(tx, tenant_key.tenant, lookup)
         del batch.forgotten[lookup]
     user = users.create(tx, tenant_key, event.user, default_consent)
     key = tx.keys.get(tx.connection, user)
@@ -212,19 +216,22 @@ def _insert(connection: Connection, rows: list[dict[str, object]]) -> list[int]:
     return list(connection.execute(statement, rows).scalars())
 
 
-def _count(tx: Transaction, tenant: str, person: _Person) -> None:
-    """Bring the user's row up to what the batch added."""
-    mine = update(user_table).where(user_table.c.id == person.id)
-    if person.examples:
-        tx.connection.execute(
-            mine.values(
-                fresh=user_table.c.fresh + person.examples,
-                total=user_table.c.total + person.examples,
-                fresh_since=func.coalesce(user_table.c.fresh_since, literal(tx.now, Moment)),
-                last_event_at=tx.now,
-            )
-        )
+def _count(tx: Transaction, people: Sequence[_Person]) -> None:
+    """Bring the users' rows up to what the batch added."""
+    more = [{"of_user": person.id, "more": person.examples} for person in people if person.examples]
+    if more:
+        counted = {
+            "fresh": user_table.c.fresh + bindparam("more"),
+            "total": user_table.c.total + bindparam("more"),
+            "fresh_since": func.coalesce(user_table.c.fresh_since, literal(tx.now, Moment)),
+            "last_event_at": tx.now,
+        }
+        tx.connection.execute(update(user_table).where(user_table.c.id == bindparam("of_user")).values(counted), more)
+
+
+def _note_consent(tx: Transaction, tenant: str, person: _Person) -> None:
     if person.consent_seen:
+        mine = update(user_table).where(user_table.c.id == person.id)
         tx.connection.execute(mine.values(consented=person.consented, consent_at=person.consent_at))
     if person.consent_changed:
         tx.audit(tenant, "host", "consent.set", person.id, "granted" if person.consented else "withdrawn")

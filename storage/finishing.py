@@ -54,14 +54,16 @@ def finish(tx: Transaction, outcomes: Sequence[tuple[Claim, FinishedRun]]) -> li
             raise StaleEpoch(RUNS.what, *next(iter(set(made) - set(settled))))
         _write(tx, list(made.values()))
         tx.audit_all([_entry(each, settled[claim].owner) for claim, each in made.items()])
+    # failpoint: finish-before-commit
     return answers
 
 
 def _prepared(
     tx: Transaction, outcomes: Sequence[tuple[Claim, FinishedRun]]
 ) -> Iterator[tuple[Claim, _Made | StaleEpoch | UnknownUser | Unreadable]]:
-    held = leases.still_held(tx, RUNS, [claim for claim, _ in outcomes])
-    people = users.all_active(tx.connection, list(held.values()))
+    claims = [claim for claim, _ in outcomes]
+    people = users.all_active(tx.connection, runs.users_of(tx.connection, [run for run, _ in claims]))
+    held = leases.still_held(tx, RUNS, claims)
     keys = tx.keys.of(tx.connection, list(people))
     for claim, outcome in outcomes:
         user = held.pop(claim, None)  # a second outcome of one run comes too late

@@ -1,20 +1,27 @@
 """Training runs: opened once per user at a time, claimed under a lease, settled under an epoch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, insert, select, update
 
 from storage import leases
 from storage.leases import RUNS
 from storage.records import Run, RunState, sources
+from storage.tables import events, users
 from storage.tables import runs as table
-from storage.tables import users
 from storage.transaction import Transaction
 from storage.users import all_active
 
 
-def open_all(tx: Transaction, wanted: Sequence[tuple[str, str, str]]) -> dict[str, Run]:
-    """Queue a run for each (user, basis, reason); by user, without who has one open, is unknown or forgotten."""
+def open_all(
+    tx: Transaction, wanted: Sequence[tuple[str, str, str]], seen: Mapping[str, datetime | None] | None = None
+) -> dict[str, Run]:
+    """Queue a run for each (user, basis, reason); by user, without who has one open, is unknown or forgotten.
+
+    It replaces the user's dead letter, if there is one. `seen` are the `last_run_at` on which it was decided: who has
+    had a run since, perhaps by another daemon, or withdrew consent, is left out too.
+    """
     free = all_active(tx.connection, [user for user, _, _ in wanted])
     rows = {
         user: {
@@ -31,7 +38,7 @@ def open_all(tx: Transaction, wanted: Sequence[tuple[str, str, str]]) -> dict[st
             "created_at": tx.now,
         }
         for user, basis, reason in wanted
-        if user in free and free[user].open_run is None
+        if user in free and free[user].open_run is None and (seen is None or _is_as_seen(free[user], seen.get(user)))
     }
     if not rows:
         return {}
@@ -39,10 +46,18 @@ def open_all(tx: Transaction, wanted: Sequence[tuple[str, str, str]]) -> dict[st
     tx.connection.execute(
         update(users)
         .where(users.c.id == bindparam("of_user"))
-        .values(open_run=bindparam("opened"), last_run_at=tx.now),
+        .values(open_run=bindparam("opened"), last_run_at=tx.now, dead_run=None),
         [{"of_user": row.user, "opened": row.id} for row in opened],
     )
+    replaced = [{"of_run": free[row.user].dead_run, "opened": row.id} for row in opened if free[row.user].dead_run]
+    if replaced:
+        dead = update(table).where(table.c.id == bindparam("of_run")).values(replaced_by=bindparam("opened"))
+        tx.connection.execute(dead, replaced)
     return {row.user: to_run(row) for row in opened}
+
+
+def _is_as_seen(row: Row[tuple[object, ...]], last_run_at: datetime | None) -> bool:
+    return bool(row.consented) and row.last_run_at == last_run_at
 
 
 def settle(
@@ -50,6 +65,7 @@ def settle(
 ) -> Run:
     """End the run that is claimed as (id, epoch), and free its user for the next. Raises StaleEpoch."""
     values = {"finished_at": tx.now, "error_code": error_code, "error_reason": error_reason}
+    _lock_users(tx, table.c.id == claimed[0])
     row = leases.settle(tx, RUNS, claimed, target, values)
     _free(tx, [row])
     return to_run(row)
@@ -64,7 +80,12 @@ def settle_all(tx: Transaction, claims: Sequence[tuple[int, int]], target: RunSt
 
 
 def fail(tx: Transaction, claimed: tuple[int, int], error_code: str, reason: str) -> None:
+    """End the run for good: a dead letter. What the user has sent so far counts as looked at. Raises StaleEpoch."""
     run = settle(tx, claimed, RunState.FAILED, error_code, reason)
+    newest = tx.connection.execute(select(func.max(events.c.seq)).where(events.c.user == run.user)).scalar() or 0
+    looked = case((users.c.watermark < newest, newest), else_=users.c.watermark)
+    dead = {"dead_run": run.id, "fresh": 0, "fresh_since": None, "watermark": looked}
+    tx.connection.execute(update(users).where(users.c.id == run.user).values(**dead))
     tx.audit(run.tenant, run.owner or "store", "run.fail", run.user, f"run {run.id} {error_code}")
 
 
@@ -77,6 +98,15 @@ def cancel(tx: Transaction, run: int, reason: str) -> Run | None:
 def cancel_of(tx: Transaction, user: str, reason: str) -> int:
     """Cancel the user's open run; returns how many there were."""
     return len(_cancel(tx, table.c.user == user, reason))
+
+
+def users_of(connection: Connection, numbers: Sequence[int]) -> list[str]:
+    """Whose these runs are."""
+    found: list[str] = []
+    for start in range(0, len(numbers), leases.AT_ONCE):
+        part = numbers[start : start + leases.AT_ONCE]
+        found += connection.execute(select(table.c.user).where(table.c.id.in_(part))).scalars()
+    return found
 
 
 def get(connection: Connection, run: int) -> Run | None:
@@ -117,6 +147,7 @@ def to_run(row: Row[tuple[object, ...]]) -> Run:
 
 def _cancel(tx: Transaction, which: ColumnElement[bool], reason: str) -> list[Row[tuple[object, ...]]]:
     """Raising the epoch fences whoever is at work on it."""
+    _lock_users(tx, which)
     statement = (
         update(table)
         .where(which, table.c.state.in_(sources(RunState.CANCELLED)))
@@ -128,6 +159,12 @@ def _cancel(tx: Transaction, which: ColumnElement[bool], reason: str) -> list[Ro
     for row in rows:
         tx.audit(row.tenant, "store", "run.cancel", row.user, f"run {row.id} {reason}")
     return rows
+
+
+def _lock_users(tx: Transaction, which: ColumnElement[bool]) -> None:
+    """Users before runs, as everywhere, or two writes could wait for each other."""
+    theirs = users.c.id.in_(select(table.c.user).where(which))
+    tx.connection.execute(select(users.c.id).where(theirs).order_by(users.c.id).with_for_update()).all()
 
 
 def _free(tx: Transaction, rows: list[Row[tuple[object, ...]]]) -> None:

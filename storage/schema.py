@@ -9,9 +9,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect, select
 
 from storage.errors import SchemaTooNew
+from storage.tables import compatibility
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -24,7 +25,8 @@ def revision(connection: Connection) -> str:
 def upgrade(connection: Connection) -> None:
     """Migrate to the newest revision inside the caller's transaction, so that a crash leaves the old schema.
 
-    Raises SchemaTooNew when the database has a revision that this release does not contain.
+    A schema of a later release stays as it is, when it says that this release works on it: so daemons are replaced one
+    by one. Raises SchemaTooNew otherwise.
     """
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
@@ -33,6 +35,16 @@ def upgrade(connection: Connection) -> None:
     known = {script.revision for script in scripts.walk_revisions()}
     found = revision(connection)
     if found and found not in known:
+        if _oldest(connection) in known:
+            return
         raise SchemaTooNew(found, str(scripts.get_current_head()))
     if found != scripts.get_current_head():
         command.upgrade(config, "head")
+        # failpoint: migrated-before-commit
+
+
+def _oldest(connection: Connection) -> str | None:
+    """The oldest revision whose release works on this schema, if the schema says so."""
+    if not inspect(connection).has_table(compatibility.name):
+        return None
+    return connection.execute(select(compatibility.c.oldest)).scalar()

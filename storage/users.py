@@ -1,10 +1,10 @@
 """Users: found by an HMAC of the host's id, which itself is only kept sealed; and what policies ask about them."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import ARRAY, BigInteger, Connection, Row, bindparam, func, insert, select, update
 
 from storage import tenants
 from storage.datakeys import DataKey, DataKeys
@@ -57,6 +57,23 @@ def find(connection: Connection, keys: DataKeys, tenant: str, external_id: str) 
     return None if row is None else _user(row)
 
 
+def reserved(tx: Transaction, tenant: str, lookups: Collection[bytes]) -> list[Row[tuple[object, ...]]]:
+    """The rows of these users, locked; until the end of the transaction nobody else makes those who are not there."""
+    found = _locked(tx.connection, tenant, lookups)
+    missing = set(lookups).difference(row.lookup for row in found)
+    if not missing or tx.connection.dialect.name != "postgresql":  # SQLite has one writer
+        return found
+    numbers = sorted(int.from_bytes(each[:8], "big", signed=True) for each in missing)
+    locks = select(func.pg_advisory_xact_lock(func.unnest(bindparam("numbers", numbers, ARRAY(BigInteger)))))
+    tx.connection.execute(locks).all()
+    return found + _locked(tx.connection, tenant, missing)
+
+
+def _locked(connection: Connection, tenant: str, lookups: Collection[bytes]) -> list[Row[tuple[object, ...]]]:
+    mine = (users.c.tenant == tenant) & users.c.lookup.in_(lookups)
+    return list(connection.execute(select(users).where(mine).order_by(users.c.id).with_for_update()))
+
+
 def get(connection: Connection, user: str) -> User | None:
     row = connection.execute(select(users).where(users.c.id == user)).one_or_none()
     return None if row is None else _user(row)
@@ -71,14 +88,17 @@ def active(connection: Connection, user: str) -> Row[tuple[object, ...]]:
 
 
 def all_active(connection: Connection, whom: Sequence[str]) -> dict[str, Row[tuple[object, ...]]]:
-    """The rows of those who are active, locked where the database can."""
-    query = select(users).where(users.c.id.in_(whom), users.c.state == UserState.ACTIVE).with_for_update()
-    return {row.id: row for row in connection.execute(query)}
+    """The rows of those who are active, locked where the database can: by id, so that no two wait for each other."""
+    mine = users.c.id.in_(whom) & (users.c.state == UserState.ACTIVE)
+    return {row.id: row for row in connection.execute(select(users).where(mine).order_by(users.c.id).with_for_update())}
 
 
 def external_id(connection: Connection, keys: DataKeys, user: str) -> str:
     """The host's id, unsealed. Raises UnknownUser or Unreadable."""
-    row = active(connection, user)
+    mine = (users.c.id == user) & (users.c.state == UserState.ACTIVE)
+    row = connection.execute(select(users).where(mine)).one_or_none()  # without a lock: a read may take none
+    if row is None:
+        raise UnknownUser(user)
     key = keys.get(connection, user)
     return unseal_body(key.secret, _context(key), row.external_id_sealed).decode("utf-8", "surrogatepass")
 
@@ -106,16 +126,18 @@ def activities(connection: Connection, whom: Sequence[str], now: datetime) -> di
             last_event_at=row.last_event_at,
             runs_today=today.get(row.id, 0),
             forgotten=row.state is UserState.FORGOTTEN,
+            dead=row.dead_run is not None,
         )
         for row in connection.execute(select(users).where(users.c.id.in_(whom)))
     }
 
 
-def due(connection: Connection, now: datetime, limit: int, min_fresh: int) -> list[str]:
+def due(connection: Connection, now: datetime, limit: int, min_fresh: int, min_fresh_dead: int) -> list[str]:
     """Who may be worth a run, longest put off or waiting first. Reads only entries of the index of due users."""
+    alive = users.c.dead_run.is_(None) | (users.c.fresh >= min_fresh_dead)
     query = (
         select(users.c.id)
-        .where(DUE, users.c.fresh >= min_fresh, users.c.not_before <= now)
+        .where(DUE, users.c.fresh >= min_fresh, users.c.not_before <= now, alive)
         .order_by(users.c.not_before, users.c.fresh_since, users.c.id)
         .limit(limit)
     )
@@ -126,7 +148,7 @@ def postpone(tx: Transaction, until: Mapping[str, datetime]) -> None:
     """Keep each user out of `due` until then, so that users who must wait do not hide the ones behind them."""
     if until:
         postponed = update(users).where(users.c.id == bindparam("of_user")).values(not_before=bindparam("at"))
-        tx.connection.execute(postponed, [{"of_user": user, "at": at} for user, at in until.items()])
+        tx.connection.execute(postponed, [{"of_user": user, "at": at} for user, at in sorted(until.items())])
 
 
 def teaching(connection: Connection, tenant: str, limit: int) -> list[str]:

@@ -1,22 +1,29 @@
 """A world: one real store in a temporary directory, and short words to act on it."""
 
+import re
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from storage import EventKind, FinishedRun, KeyRing, NewEvent, Run, Store
+from tests.storage.servers import PostgresServer
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
 @dataclass
 class World:
+    """`url` names a PostgreSQL database; without one it is an SQLite file below `home`."""
+
     home: Path
     now: datetime = START
     sent: int = 0
+    url: str | None = None
     store: Store = field(init=False)
     ring: KeyRing = field(init=False)
     tenant: str = field(init=False)
@@ -32,10 +39,18 @@ class World:
 
     @property
     def database(self) -> Path:
+        """The SQLite file, for tests that are about it."""
+        if self.url is not None:
+            pytest.skip("about the SQLite file")
         return self.data / "plora.db"
 
-    def open(self) -> Store:
-        return Store.open(f"sqlite:///{self.database}", keyring=self.ring, blobs=self.data / "blobs", now=self.now)
+    @property
+    def address(self) -> str:
+        return self.url or f"sqlite:///{self.data / 'plora.db'}"
+
+    def open(self, **more) -> Store:
+        given = {"keyring": self.ring, "blobs": self.data / "blobs", "now": self.now, "clock": lambda given, _: given}
+        return Store.open(self.address, **given | more)
 
     def reopen(self) -> None:
         self.store.close()
@@ -49,12 +64,18 @@ class World:
     def sql(self, *statements: str) -> list[tuple]:
         """Run statements on the closed database; the rows of the last one."""
         self.store.close()
-        connection = sqlite3.connect(self.database, isolation_level=None)
-        try:
-            for statement in statements:
-                rows = connection.execute(statement).fetchall()
-        finally:
-            connection.close()
+        if self.url is not None:
+            with psycopg.connect(self.url.replace("//plora:", "//postgres:"), autocommit=True) as connection:
+                for statement in statements:
+                    cursor = connection.execute(_translated(statement))
+                rows = cursor.fetchall() if cursor.description else []
+        else:
+            connection = sqlite3.connect(self.database, isolation_level=None)
+            try:
+                for statement in statements:
+                    rows = connection.execute(statement).fetchall()
+            finally:
+                connection.close()
         self.store = self.open()
         return rows
 
@@ -95,6 +116,20 @@ class World:
         return max((event.seq for event in self.store.events(user)), default=0)
 
 
+def _translated(statement: str) -> str:
+    """SQLite's words for bytes in PostgreSQL's."""
+    for pattern, said in (
+        (r"zeroblob\((\w+\(\w+\)|\d+)\)", r"decode(repeat('00', \1), 'hex')"),
+        (r"[xX]'([0-9a-fA-F]*)'", r"'\\x\1'::bytea"),
+        (r"AS BLOB", "AS bytea"),
+        (r"hex\((\w+)\)", r"upper(encode(\1, 'hex'))"),
+        (r"(?<![\w\"'.])user(?![\w\"'])", '"user"'),
+        (r"randomblob\(16\)", "uuid_send(gen_random_uuid())"),
+    ):
+        statement = re.sub(pattern, said, statement)
+    return statement.replace("%", "%%")
+
+
 def outcome(
     adapter: bytes = b"p" * 512, promoted: bool = True, watermark_seq: int = 0, statistics: bytes | None = None
 ) -> FinishedRun:
@@ -111,12 +146,28 @@ def outcome(
     )
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(scope="session")
+def server() -> Iterator[PostgresServer]:
+    started = PostgresServer()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def postgres(server) -> Iterator[str]:
+    """The URL of a new database."""
+    url = server.make()
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
 def world(request, tmp_path):
     """One suite for every database: another one is another parameter."""
-    made = World(tmp_path)
+    made = World(tmp_path, url=request.getfixturevalue("postgres") if request.param == "postgres" else None)
     yield made
-    made.store.close()
+    if made.store is not None:
+        made.store.close()
 
 
 @pytest.fixture(name="outcome")

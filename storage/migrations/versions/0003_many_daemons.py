@@ -9,6 +9,8 @@ from alembic import op
 revision = "0003"
 down_revision = "0002"
 OLDEST = "0002"
+SEEN = "(tenant = current_setting('plora.tenant', true) OR current_setting('plora.tenant', true) = '*')"
+GUARDED = ("callers", "data_keys", "users", "tombstones", "events", "runs", "versions", "bases")
 
 
 def upgrade() -> None:
@@ -22,6 +24,8 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'failed' AND replaced_by IS NULL"),
     )
     op.execute(sa.text("INSERT INTO compatibility (id, oldest) VALUES (1, :oldest)").bindparams(oldest=OLDEST))
+    if op.get_bind().dialect.name == "postgresql":
+        _guard()
 
 
 def _columns() -> None:
@@ -63,3 +67,15 @@ def _tables() -> None:
         sa.Column("id", sa.Integer(), primary_key=True, autoincrement=False),
         sa.Column("oldest", sa.String(32), nullable=False),
     )
+
+
+def _guard() -> None:
+    """Row-level security, for the tables' owner too: without a scope a transaction sees no row of any tenant."""
+    for table in GUARDED:
+        op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+        op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
+        op.execute(f"CREATE POLICY of_tenant ON {table} USING {SEEN} WITH CHECK {SEEN}")
+    seen = SEEN.replace("tenant = ", "id = ", 1)
+    op.execute("ALTER TABLE tenants ENABLE ROW LEVEL SECURITY")
+    op.execute("ALTER TABLE tenants FORCE ROW LEVEL SECURITY")
+    op.execute(f"CREATE POLICY of_tenant ON tenants USING {seen} WITH CHECK {seen}")
