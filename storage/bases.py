@@ -61,6 +61,7 @@ def finish(tx: Transaction, claimed: tuple[int, int], made: FinishedBasis, blob:
         "size_bytes": blob[1],
         "error_code": None,
         "finished_at": tx.now,
+        "checked_at": tx.now,
     }
     row = leases.settle(tx, BASES, claimed, BasisState.READY, values)
     tx.audit(row.tenant, row.owner or "store", "basis.finish", str(row.id), "ready")
@@ -100,7 +101,7 @@ def located(connection: Connection, keys: DataKeys, fingerprint: str, tenant: st
     if row is None:
         raise UnknownBasis(fingerprint)
     key = tenants.key_of(connection, keys, tenant)
-    return row.blob, key, _context(key, row.id, row.epoch, row.base, row.fingerprint)
+    return row.blob, key, context_of(key, row)
 
 
 def opened(key: DataKey, context: Context, content: bytes, fingerprint: str) -> bytes:
@@ -137,6 +138,11 @@ def to_basis(row: Row[tuple[object, ...]]) -> BasisRecord:
         created_at=row.created_at,
         finished_at=row.finished_at,
     )
+
+
+def context_of(key: DataKey, row: Row[tuple[object, ...]]) -> Context:
+    """The place of a READY Basis's blob."""
+    return _context(key, row.id, row.epoch, row.base, row.fingerprint)
 
 
 def _context(key: DataKey, number: int, epoch: int, base: str, fingerprint: str) -> Context:

@@ -1,79 +1,93 @@
-"""Files for sealed things too large for a row. A file is complete and durable before a row names it.
+"""Blobs: sealed things too large for a row, and files for others to keep. One is complete and durable once it is kept.
 
-A blob is named by the SHA-256 of its ciphertext, so its name says nothing about its content, and a damaged
-file does not answer to its name.
+A blob is named by the SHA-256 of its ciphertext, so its name says nothing about its content, and a damaged one
+does not answer to its name. What is put under a given name, an export, is never replaced.
 """
 
-import errno
 import hashlib
-import os
-import secrets
-from collections.abc import Iterable
-from contextlib import suppress
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from pathlib import Path
 
-from storage.database import FULL_ERRNO
-from storage.errors import DiskFailed, DiskFull, Unreadable
-from storage.keyfiles import sync_directory
+from storage.errors import BadRecord, Unreadable
 
 SUFFIX = ".blob"
-TEMPORARY = ".tmp"
+NAMES = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
-class Blobs:
-    """A directory of blobs, mode 0700."""
+class Blobs(ABC):
+    """A place for blobs: a directory, or a bucket. Thread-safe."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where it is, without secrets, for people to read."""
 
     def keep(self, sealed: bytes) -> str:
-        """Store `sealed` durably and return its name. Raises DiskFull or DiskFailed, leaving nothing."""
+        """Store `sealed` durably and return its name.
+
+        Raises DiskFull, DiskFailed, BlobsAway or BlobsRefused, leaving nothing under that name but these very bytes.
+        """
         name = hashlib.sha256(sealed).hexdigest()
-        temporary = self.directory / f"{name}.{secrets.token_hex(8)}{TEMPORARY}"
-        try:
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            with os.fdopen(handle, "wb") as file:
-                file.write(sealed)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(self._path(name))
-            sync_directory(self.directory)
-        except OSError as problem:
-            with suppress(OSError):
-                temporary.unlink()
-            if problem.errno in FULL_ERRNO:
-                raise DiskFull(str(self.directory), "no space left") from problem
-            raise DiskFailed(str(self.directory), os.strerror(problem.errno or errno.EIO)) from problem
+        self._create(name + SUFFIX, sealed)
         return name
 
     def read(self, name: str) -> bytes:
-        """Raises Unreadable when the file is gone or is not what was stored."""
-        try:
-            sealed = self._path(name).read_bytes()
-        except FileNotFoundError:
-            raise Unreadable(f"blob {name}") from None
-        if hashlib.sha256(sealed).hexdigest() != name:
+        """Raises Unreadable when the blob is gone or is not what was stored; BlobsAway while it can not be told."""
+        sealed = self._content(name + SUFFIX)
+        if sealed is None or hashlib.sha256(sealed).hexdigest() != name:
             raise Unreadable(f"blob {name}")
         return sealed
 
-    def list(self) -> list[str]:
-        return sorted(path.stem for path in self.directory.glob(f"*{SUFFIX}"))
+    def list(self) -> Sequence[str]:
+        """The names of all blobs, in order; exports are not among them."""
+        return sorted(name.removesuffix(SUFFIX) for name in self._names("") if name.endswith(SUFFIX))
 
     def sweep(self, listed: Iterable[str], live: set[str], before: datetime) -> int:
         """Remove what no row names and is older than `before`; returns how many.
 
         `listed` must have been taken before `live` was read, or a blob published in between would look dead.
         """
-        dead = [self._path(name) for name in listed if name not in live]
-        removed = 0
-        for path in (*dead, *self.directory.glob(f"*{TEMPORARY}")):
-            with suppress(FileNotFoundError):
-                if path.stat().st_mtime < before.timestamp():
-                    path.unlink()
-                    removed += 1
-        return removed
+        return self._sweep([name + SUFFIX for name in listed if name not in live], before)
 
-    def _path(self, name: str) -> Path:
-        return self.directory / f"{name}{SUFFIX}"
+    def delete(self, name: str) -> None:
+        """Remove a blob and every older version of it that the place has kept; one that is not there is no error."""
+        self._remove(name + SUFFIX)
+
+    def put(self, name: str, content: bytes) -> None:
+        """Export `content` durably under `name`. The same again is harmless; other content raises BlobTaken."""
+        self._create(checked(name), content)
+
+    def get(self, name: str) -> bytes:
+        """What was put under `name`. Raises Unreadable when there is nothing."""
+        content = self._content(checked(name))
+        if content is None:
+            raise Unreadable(f"export {name}")
+        return content
+
+    def names(self, prefix: str = "") -> Sequence[str]:
+        """The names of what was put, those that begin with `prefix`, in order."""
+        return sorted(name for name in self._names(prefix) if not name.endswith(SUFFIX))
+
+    @abstractmethod
+    def _create(self, name: str, content: bytes) -> None: ...
+
+    @abstractmethod
+    def _content(self, name: str) -> bytes | None: ...
+
+    @abstractmethod
+    def _names(self, prefix: str) -> Iterable[str]: ...
+
+    @abstractmethod
+    def _sweep(self, dead: Iterable[str], before: datetime) -> int: ...
+
+    @abstractmethod
+    def _remove(self, name: str) -> None: ...
+
+
+def checked(name: str) -> str:
+    """`name`, if it is no path and no blob's. Raises BadRecord."""
+    if NAMES.fullmatch(name) is None or name.endswith((SUFFIX, ".tmp")):
+        raise BadRecord("name", "1 to 200 letters, digits, dots, dashes and underscores, not the name of a blob")
+    return name

@@ -24,7 +24,9 @@ class UnsupportedDatabase(StorageError):
         self.dialect = dialect
 
     def __str__(self) -> str:
-        return f"the database {self.dialect!r} is not supported: use sqlite:////absolute/path/to/file.db"
+        return (
+            f"the database {self.dialect!r} is not supported: use sqlite:////absolute/path/to/file.db, or postgresql://"
+        )
 
 
 class SchemaTooNew(StorageError):
@@ -53,7 +55,7 @@ class StoreInUse(StorageError):
 
 
 class WrongPragma(StorageError):
-    """SQLite did not accept a setting on which durability or forgetting depends."""
+    """The database does not have a setting on which durability or forgetting depends."""
 
     def __init__(self, pragma: str, needed: str, found: str) -> None:
         super().__init__(pragma, needed, found)
@@ -61,8 +63,8 @@ class WrongPragma(StorageError):
 
     def __str__(self) -> str:
         return (
-            f"SQLite has {self.pragma}={self.found}, needed {self.needed}: "
-            "keep the database on a local disk and use an SQLite build with this setting"
+            f"the database has {self.pragma}={self.found}, needed {self.needed}: "
+            "set it on a PostgreSQL server; keep an SQLite file on a local disk, with a build that has it"
         )
 
 
@@ -84,6 +86,64 @@ class DiskFull(DiskFailed):
         return f"{self.path}: {self.problem}; nothing was written: free some space and send it again"
 
 
+class BlobTaken(StorageError):
+    """Other content stands under this name already; it was left as it is."""
+
+    def __init__(self, place: str, name: str) -> None:
+        super().__init__(place, name)
+        self.place, self.name = place, name
+
+    def __str__(self) -> str:
+        return f"{self.place} already has another {self.name}: nothing is ever replaced, choose another name"
+
+
+class BackupRefused(StorageError):
+    """A backup can not be made or put back as asked; what was there is as it was."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path, self.problem = path, problem
+
+    def __str__(self) -> str:
+        return f"nothing was changed: {self.path}: {self.problem}"
+
+
+class ExportsForeign(StorageError):
+    """An exported statement was not signed by this key ring, or was altered."""
+
+    def __init__(self, place: str, name: str) -> None:
+        super().__init__(place, name)
+        self.place, self.name = place, name
+
+    def __str__(self) -> str:
+        return (
+            f"{self.place} has {self.name}, which this key ring has not signed: put back the ring's signing.key, "
+            "or, for a new installation, choose an empty place for exports"
+        )
+
+
+class BlobsAway(StorageError):
+    """The bucket did not answer, or was too busy for as long as we waited; whether it took the blob is not known."""
+
+    def __init__(self, place: str, problem: str) -> None:
+        super().__init__(place, problem)
+        self.place, self.problem = place, problem
+
+    def __str__(self) -> str:
+        return f"{self.place} does not answer ({self.problem}): check the network, then send it again"
+
+
+class BlobsRefused(StorageError):
+    """The bucket answered that it will not: no such bucket, no right to do this. Asking again would not help."""
+
+    def __init__(self, place: str, problem: str) -> None:
+        super().__init__(place, problem)
+        self.place, self.problem = place, problem
+
+    def __str__(self) -> str:
+        return f"{self.place} refuses ({self.problem}): check the bucket, its policy and the credentials"
+
+
 class StoreBusy(StorageError):
     """Somebody else held the database locked for longer than the busy timeout."""
 
@@ -93,6 +153,39 @@ class StoreBusy(StorageError):
 
     def __str__(self) -> str:
         return f"{self.path} stayed locked: close other programs that have it open, then try again"
+
+
+class StoreAway(StorageError):
+    """The database server does not answer, or ended the connection; nothing was written."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"{self.name} does not answer; nothing was written: see that it runs, then try again"
+
+
+class CommitUnknown(StorageError):
+    """The connection broke during COMMIT and the server stayed away: what was to be written may be there or not."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"{self.name} went away during a commit: send the same again, what is stored already is not stored twice"
+
+
+class RoleBypassesIsolation(StorageError):
+    """Row-level security does not bind superusers and roles with BYPASSRLS."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"the role for {self.name} bypasses row-level security: use one with NOSUPERUSER NOBYPASSRLS"
 
 
 class StoreDamaged(StorageError):
@@ -228,6 +321,30 @@ class WrongKeyRing(StorageError):
 
     def __str__(self) -> str:
         return f"key ring {self.keys} does not open {self.database}: restore the one that belongs to it"
+
+
+class KeysAway(StorageError):
+    """The provider of key epochs does not answer, and has not for longer than what it said before may be trusted."""
+
+    def __init__(self, provider: str, problem: str) -> None:
+        super().__init__(provider, problem)
+        self.provider, self.problem = provider, problem
+
+    def __str__(self) -> str:
+        return (
+            f"the key provider {self.provider} does not answer ({self.problem}): see that it runs, then send it again"
+        )
+
+
+class KeysDenied(StorageError):
+    """The provider of key epochs answered that it will not: no right, or no such key. Waiting does not help."""
+
+    def __init__(self, provider: str, problem: str) -> None:
+        super().__init__(provider, problem)
+        self.provider, self.problem = provider, problem
+
+    def __str__(self) -> str:
+        return f"the key provider {self.provider} refuses ({self.problem}): check the credentials and their policy"
 
 
 class KeyFilePermissions(StorageError):

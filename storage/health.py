@@ -2,6 +2,7 @@
 
 from sqlalchemy import ColumnElement, Connection, Table, TextClause, func, select
 
+from storage import deadletters
 from storage.records import Health, RunState, UserState, VersionState
 from storage.tables import CURRENT, OPEN, PENDING, runs, users, versions
 
@@ -19,4 +20,5 @@ def read(connection: Connection, database_bytes: int, schema_revision: str) -> H
         users=count(users, users.c.state == UserState.ACTIVE),
         database_bytes=database_bytes,
         schema_revision=schema_revision,
+        dead_letters=deadletters.count(connection),
     )

@@ -6,9 +6,10 @@ import secrets
 import stat
 from pathlib import Path
 
-from storage.errors import KeyFilePermissions, KeyRingMissing
+from storage.errors import KeyFilePermissions, KeyRingMissing, Unreadable
 
 TEMPORARY = ".new"
+KEY_BYTES = 32
 
 
 def open_directory(path: Path) -> int:
@@ -62,6 +63,14 @@ def read_secret(path: Path) -> bytes:
         raise KeyFilePermissions(str(path), "is a symbolic link or can not be opened") from problem
     with os.fdopen(_checked(handle, path), "rb") as file:
         return file.read(4096)
+
+
+def read_key(path: Path) -> bytes:
+    """The 32 bytes of a key file, permissions checked. Raises Unreadable when it holds anything else."""
+    secret = read_secret(path)
+    if len(secret) != KEY_BYTES:
+        raise Unreadable(f"key file {path}")
+    return secret
 
 
 def destroy_secret(path: Path) -> None:

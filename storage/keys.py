@@ -1,6 +1,6 @@
-"""The key ring: a directory of key files that lives apart from the data, and from its backups.
+"""The key ring: key epochs from a provider, and a directory of key files apart from the data and from its backups.
 
-    kek-0000000001.key   32 random bytes: one epoch of the key that wraps data keys; the highest number is primary
+    kek-0000000001.key   32 random bytes: one epoch of the key that wraps data keys, where files are the provider
     audit.key            authenticates the newest entry of the audit chain
     transport.key        shared with the trainers
     NAME.token           a bearer token, as text
@@ -19,21 +19,38 @@ import re
 import secrets
 import struct
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from storage.errors import BadRecord, KeyRingExists, KeyRingMissing, KeysBesideData, Unreadable
-from storage.keyfiles import TEMPORARY, destroy_secret, list_directory, make_directory, read_secret, write_secret
+from storage.errors import (
+    BadRecord,
+    KeyFilePermissions,
+    KeyRingExists,
+    KeyRingMissing,
+    KeysAway,
+    KeysBesideData,
+    KeysDenied,
+    StorageError,
+    Unreadable,
+)
+from storage.keyfiles import KEY_BYTES, TEMPORARY, list_directory, make_directory, read_key, read_secret, write_secret
+from storage.providers import Provider
+from storage.providers.files import FileKeys
+from storage.signing import Signer
 
-KEY_BYTES = 32
 WRAPPED_BYTES = 65
 DESTROYED = bytes(WRAPPED_BYTES)
+REFRESH_S = 60.0
+COAST_S = 600.0
 FORMAT = 1
-EPOCH_FILE = re.compile(r"kek-(\d{10})\.key")
 TOKEN_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
@@ -48,45 +65,56 @@ class KeyPlace:
 
 
 class KeyRing:
-    """Open key files. Make one with `create` or `open`."""
+    """Open keys. Make one with `create` or `open`. Thread-safe.
 
-    def __init__(self, directory: Path, epochs: dict[int, bytes], audit: bytes, transport: bytes) -> None:
+    What the provider said is trusted for COAST_S after it ceased to answer; it is asked every REFRESH_S.
+    """
+
+    def __init__(self, directory: Path, provider: Provider, audit: bytes, clock: Callable[[], float]) -> None:
         self.directory = directory
-        self._epochs = epochs
+        self.provider = provider.name
+        self.failures = 0
+        self._provider = provider
         self._audit = audit
-        self._transport = transport
+        self._clock = clock
         self._changing = threading.Lock()
+        self._epochs = provider.epochs()
+        self._missing: frozenset[int] = frozenset()
+        self._problem: StorageError | None = None
+        self._seen = self._asked = clock()
 
     @classmethod
-    def create(cls, directory: Path) -> Self:
-        """Make a new ring, or finish one that a crash left without its first epoch, which is written last.
+    def create(cls, directory: Path, provider: Provider | None = None, clock: Callable[[], float] = monotonic) -> Self:
+        """Make a new ring, or finish one that a crash left without its first epoch, which is made last.
 
-        Raises KeyRingExists when the directory already holds an epoch.
+        Raises KeyRingExists when there already is an epoch.
         """
         make_directory(directory)
         names = list_directory(directory)
-        if any(EPOCH_FILE.fullmatch(name) for name in names):
+        provider = provider or FileKeys(directory)
+        if provider.epochs():
             raise KeyRingExists(str(directory))
-        for name in ("audit.key", "transport.key", _epoch_name(1)):
+        for name in ("audit.key", "transport.key"):
             if name not in names:
                 write_secret(directory / name, secrets.token_bytes(KEY_BYTES))
-        return cls.open(directory)
+        provider.new_epoch()
+        return cls.open(directory, provider, clock)
 
     @classmethod
-    def open(cls, directory: Path) -> Self:
-        """Raises KeyRingMissing, KeyFilePermissions, or Unreadable when a file is not a key."""
-        names = list_directory(directory)
-        for name in names:
+    def open(cls, directory: Path, provider: Provider | None = None, clock: Callable[[], float] = monotonic) -> Self:
+        """Raises KeyRingMissing, KeyFilePermissions, Unreadable when a file is not a key, KeysAway or KeysDenied."""
+        for name in list_directory(directory):
             if name.endswith(TEMPORARY):  # left by a crash before it became a key
                 (directory / name).unlink(missing_ok=True)
-        found = [(int(match[1]), name) for name in names if (match := EPOCH_FILE.fullmatch(name))]
-        if not found:
-            raise KeyRingMissing(str(directory), _epoch_name(1))
-        epochs = {epoch: read_key(directory / name) for epoch, name in found}
-        return cls(directory, epochs, read_key(directory / "audit.key"), read_key(directory / "transport.key"))
+        provider = provider or FileKeys(directory)
+        ring = cls(directory, provider, read_key(directory / "audit.key"), clock)
+        if not ring.epochs():
+            raise KeyRingMissing(str(directory), f"key epoch in {provider.name}: kek-0000000001.key")
+        ring.transport_key()
+        return ring
 
     def __repr__(self) -> str:
-        return f"KeyRing({str(self.directory)!r}, epochs={self.epochs()})"
+        return f"KeyRing({str(self.directory)!r}, provider={self.provider!r}, epochs={self.epochs()})"
 
     def refuse_beside(self, data: Path) -> None:
         """Raise KeysBesideData when one of the two directories contains the other."""
@@ -98,51 +126,101 @@ class KeyRing:
         return tuple(sorted(self._epochs))
 
     def primary(self) -> int:
-        """The epoch that wraps new data keys."""
+        """The newest epoch. The database says which one wraps new data keys: this, but for the moment of a change."""
         return max(self._epochs)
 
+    def problem(self) -> StorageError | None:
+        """Why the provider could not be asked the last time."""
+        return self._problem
+
+    def check(self) -> None:
+        """Ask the provider when it is time. Raise KeysAway or KeysDenied once it has been away for too long."""
+        if self._clock() - self._asked >= REFRESH_S and self._changing.acquire(blocking=False):
+            try:
+                self._refresh()
+            finally:
+                self._changing.release()
+        problem = self._problem
+        if problem is not None and self._clock() - self._seen > COAST_S:
+            raise problem
+
     def new_epoch(self) -> int:
-        """Make a new primary epoch, durable before it is used."""
+        """Make a new epoch, durable before it is used."""
         with self._changing:
-            epoch, secret = self.primary() + 1, secrets.token_bytes(KEY_BYTES)
-            write_secret(self.directory / _epoch_name(epoch), secret)
-            self._epochs = {**self._epochs, epoch: secret}
+            epoch = self._provider.new_epoch()
+            self._epochs = self._provider.epochs()
         return epoch
 
-    def destroy_epoch(self, epoch: int) -> None:
-        """Make everything wrapped under `epoch` unreadable for ever, wherever a copy of it is."""
+    def destroy_epoch(self, epoch: int) -> timedelta:
+        """Make all that is wrapped under `epoch` unreadable, wherever a copy is; for ever after what is returned."""
         with self._changing:
             if epoch == self.primary():
                 raise BadRecord("epoch", "older than the primary one")
-            destroy_secret(self.directory / _epoch_name(epoch))
+            final = self._provider.destroy_epoch(epoch)
             self._epochs = {known: secret for known, secret in self._epochs.items() if known != epoch}
+        return final
 
-    def wrap(self, key: bytes, place: KeyPlace) -> bytes:
-        """`key` in 65 bytes that unwrap only in `place`."""
+    def wrap(self, key: bytes, place: KeyPlace, epoch: int | None = None) -> bytes:
+        """`key` in 65 bytes that unwrap only in `place`; under the newest epoch unless told another."""
         if len(key) != KEY_BYTES:
             raise BadRecord("key", f"{KEY_BYTES} bytes")
-        epochs = self._epochs
-        epoch = max(epochs)
+        epoch = self.primary() if epoch is None else epoch
+        kek = self._kek(epoch)
+        if kek is None:
+            raise Unreadable(f"key epoch {epoch}")
         nonce = secrets.token_bytes(12)
-        body = AESGCM(epochs[epoch]).encrypt(nonce, key, _associated(place, epoch))
+        body = AESGCM(kek).encrypt(nonce, key, _associated(place, epoch))
         return struct.pack(">BI", FORMAT, epoch) + nonce + body
 
     def unwrap(self, wrapped: bytes, place: KeyPlace) -> bytes:
         """Raise Unreadable unless `wrapped` was made for `place` under an epoch that still exists."""
-        kek = self._epochs.get(wrapped_epoch(wrapped))
-        if len(wrapped) != WRAPPED_BYTES or wrapped[0] != FORMAT or kek is None:
+        if len(wrapped) != WRAPPED_BYTES or wrapped[0] != FORMAT:
+            raise Unreadable("the data key")
+        kek = self._kek(wrapped_epoch(wrapped))
+        if kek is None:
             raise Unreadable("the data key")
         try:
             return AESGCM(kek).decrypt(wrapped[5:17], wrapped[17:], _associated(place, wrapped_epoch(wrapped)))
         except InvalidTag:
             raise Unreadable("the data key") from None
 
+    def _kek(self, epoch: int) -> bytes | None:
+        """Of an epoch that is new to this process the provider is asked once."""
+        self.check()
+        if epoch in self._epochs or epoch in self._missing:
+            return self._epochs.get(epoch)
+        with self._changing:
+            if epoch not in self._epochs and epoch not in self._missing:
+                self._refresh()
+                if self._problem is not None:
+                    raise self._problem
+                self._missing |= {epoch} - self._epochs.keys()
+        return self._epochs.get(epoch)
+
+    def _refresh(self) -> None:
+        self._asked = self._clock()
+        try:
+            self._epochs = self._provider.epochs()
+        except (KeysAway, KeysDenied, KeyRingMissing, KeyFilePermissions) as problem:
+            self._problem = problem
+            self.failures += 1
+            return
+        self._missing, self._problem, self._seen = frozenset(), None, self._asked
+
     def audit_key(self) -> bytes:
         return self._audit
 
+    def signer(self) -> Signer:
+        """What signs receipts and checkpoints. An older ring gets its signing key on the first call."""
+        path = self.directory / "signing.key"
+        with suppress(FileExistsError):
+            if not path.exists():
+                write_secret(path, secrets.token_bytes(KEY_BYTES))
+        return Signer(read_key(path))
+
     def transport_key(self) -> bytes:
         """32 bytes that the daemon and its trainers hold."""
-        return self._transport
+        return read_key(self.transport_path)
 
     @property
     def transport_path(self) -> Path:
@@ -162,21 +240,9 @@ class KeyRing:
             return f"plr_{random}"
 
 
-def read_key(path: Path) -> bytes:
-    """The 32 bytes of a key file, permissions checked. Raises Unreadable when it holds anything else."""
-    secret = read_secret(path)
-    if len(secret) != KEY_BYTES:
-        raise Unreadable(f"key file {path}")
-    return secret
-
-
 def wrapped_epoch(wrapped: bytes) -> int:
     """The epoch that a wrapped key names; 0 when it was destroyed."""
     return int.from_bytes(wrapped[1:5], "big")
-
-
-def _epoch_name(epoch: int) -> str:
-    return f"kek-{epoch:010d}.key"
 
 
 def _associated(place: KeyPlace, epoch: int) -> bytes:

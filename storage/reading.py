@@ -6,18 +6,18 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from storage import audit, bases, events, health, materials, runs, schema, tenants, users, versions
+from storage import bases, callers, deadletters, events, health, materials, runs, schema, tenants, users, versions
 from storage.blobs import Blobs
-from storage.database import Database
+from storage.database import EVERYONE, Database
 from storage.datakeys import DataKeys
 from storage.errors import Unreadable
 from storage.materials import Material
 from storage.records import (
     ActivityRow,
     AdapterVersion,
-    AuditReport,
     BasisRecord,
     Caller,
+    CallerRecord,
     Event,
     Health,
     Run,
@@ -35,20 +35,30 @@ class Readings:
         self._database = database
         self._keys = keys
         self._blobs = blobs
+        self._scope = EVERYONE
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        with self._database.read() as connection:
+        with self._database.read(self._scope) as connection:
             yield connection
 
     def tenants(self) -> list[Tenant]:
         with self._read() as connection:
             return tenants.listed(connection)
 
-    def caller(self, token: str, now: datetime) -> Caller | None:  # noqa: ARG002
-        """Who bears this token. `now` is for tokens that will expire."""
+    def tenant(self, name: str) -> Tenant | None:
         with self._read() as connection:
-            return tenants.caller(connection, token)
+            return tenants.named(connection, name)
+
+    def caller(self, token: str, now: datetime) -> Caller | None:
+        """Who bears this token; None if nobody does, or not any more."""
+        with self._read() as connection:
+            return callers.find(connection, token, now)
+
+    def callers(self, tenant: str) -> list[CallerRecord]:
+        """By name, those whose token has ended too."""
+        with self._read() as connection:
+            return callers.listed(connection, tenant)
 
     def user(self, tenant: str, external_id: str) -> User | None:
         """The user of this external id; the forgotten one while only a tombstone is left."""
@@ -87,10 +97,13 @@ class Readings:
         with self._read() as connection:
             return users.activities(connection, whom, now)
 
-    def due_users(self, now: datetime, limit: int, min_fresh: int = 1) -> list[str]:
-        """Active, consenting users with `min_fresh` fresh examples, no open run, and not postponed past `now`."""
+    def due_users(self, now: datetime, limit: int, min_fresh: int = 1, min_fresh_dead: int = 1) -> list[str]:
+        """Active, consenting users with `min_fresh` fresh examples, no open run, and not postponed past `now`.
+
+        Of those whose last run was given up, only who has `min_fresh_dead`.
+        """
         with self._read() as connection:
-            return users.due(connection, now, limit, min_fresh)
+            return users.due(connection, now, limit, min_fresh, min_fresh_dead)
 
     def population(self, tenant: str, limit: int) -> list[str]:
         """Consenting users with examples, those with the most first."""
@@ -105,6 +118,11 @@ class Readings:
         """Newest first."""
         with self._read() as connection:
             return runs.listed(connection, tenant, state, limit)
+
+    def dead_letters(self, tenant: str, limit: int = 100, after: int = 0) -> list[Run]:
+        """Runs that were given up and that no other run of their user has replaced, from the one behind `after`."""
+        with self._read() as connection:
+            return deadletters.listed(connection, tenant, limit, after)
 
     def current_version(self, user: str) -> AdapterVersion | None:
         """What the user is served, without unsealing it; None for the generic model."""
@@ -153,10 +171,6 @@ class Readings:
             blob, key, context = bases.located(connection, self._keys, fingerprint, tenant)
         return bases.opened(key, context, self._blobs.read(blob), fingerprint)
 
-    def verify_audit(self) -> AuditReport:
-        with self._read() as connection:
-            return audit.verify(connection, self._keys.ring.audit_key())
-
     def health(self, now: datetime) -> Health:  # noqa: ARG002
         with self._read() as connection:
-            return health.read(connection, self._database.size_bytes(), schema.revision(connection))
+            return health.read(connection, self._database.size_bytes(connection), schema.revision(connection))

@@ -44,6 +44,14 @@ class BasisState(Enum):
     FAILED = "failed"
 
 
+class Spent(Enum):
+    """What a claim that is given back has cost: an attempt, an attempt that nobody lived to tell of, or nothing."""
+
+    ATTEMPT = "attempt"
+    CRASH = "crash"
+    NOTHING = "nothing"
+
+
 class EpochState(Enum):
     """Of a key epoch: `PRIMARY` wraps new data keys, `ENABLED` only unwraps."""
 
@@ -104,6 +112,19 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
+class CallerRecord:
+    """A caller as an operator sees it. Its token is kept nowhere."""
+
+    id: str
+    tenant: str
+    name: str
+    scopes: frozenset[str]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class NewEvent:
     """One fact as a host sent it. `source`, `id` and `user` are the host's words and are never stored readable."""
 
@@ -155,7 +176,10 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class ActivityRow:
-    """What a trigger asks about a user. `fresh` counts examples after the last run's watermark, `runs_today` by UTC."""
+    """What a trigger asks about a user. `fresh` counts examples after the last run's watermark, `runs_today` by UTC.
+
+    `dead`: the last run was given up, and none was opened since.
+    """
 
     tenant: str
     consented: bool
@@ -166,11 +190,12 @@ class ActivityRow:
     last_event_at: datetime | None
     runs_today: int
     forgotten: bool
+    dead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """`crashes` counts leases that ran out; `attempts` counts claims."""
+    """`attempts` counts claims but for those that were given back unspent; `crashes` those that ended in a crash."""
 
     id: int
     tenant: str
@@ -261,34 +286,53 @@ class BasisRecord:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One step of forgetting. `at` is None while it is still to be done."""
+    """One step of forgetting. `at` is None while it is still to be done; `due` is when it will be at the latest."""
 
     name: str
     at: datetime | None
+    due: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What was destroyed. Complete when every stage has its time."""
+    """What was destroyed. `signature` is of user, tenant and stages."""
 
     user: str
     stages: tuple[Stage, ...]
     runs: int
     events: int
     versions: int
+    tenant: str = ""
+    signature: bytes = b""
 
     @property
     def complete(self) -> bool:
+        """Nothing is left in the database itself: every stage has its time but for those that are due later."""
+        return all(stage.at is not None or stage.due is not None for stage in self.stages)
+
+    @property
+    def final(self) -> bool:
+        """Every stage has its time: nothing is left in older copies either."""
         return all(stage.at is not None for stage in self.stages)
 
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """`broken_at` is the first sequence number that does not fit the chain."""
+    """`broken_at` is the first sequence number that does not fit. `problem` is empty, or one of these:
+
+    chain: an entry was edited, deleted, inserted or moved. head: the end is not what the key ring authenticated.
+    checkpoint: a signed checkpoint of the database is altered or does not fit. truncated: entries that an exported
+    checkpoint tells of are gone, as with an older copy. rewritten: the chain is not the one that was exported.
+    exports: a statement there is not ours, or one that was there is gone.
+    """
 
     entries: int
     ok: bool
     broken_at: int | None
+    problem: str = ""
+    checkpoints: int = 0
+    exported: int = 0
+    restored: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +346,31 @@ class Rotation:
 
 
 @dataclass(frozen=True, slots=True)
+class EpochStatus:
+    """A key epoch. `destroyed_at`: when nobody can have it any more, or, while pending, since when it is to go."""
+
+    epoch: int
+    state: EpochState
+    data_keys: int
+    created_at: datetime
+    destroyed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeysStatus:
+    """The key epochs and their provider; `failures` counts how often it could not be asked since the start.
+
+    At most 2^31 wraps are safe under one epoch. `data_keys` is what is counted against that: each is wrapped once per
+    epoch, and once more only where a rotation was killed or raced with another.
+    """
+
+    provider: str
+    epochs: tuple[EpochStatus, ...]
+    failures: int
+    answers: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """Figures for metrics. `queue_depth` counts queued runs, `oldest_pending_event_at` is over consenting users."""
 
@@ -312,3 +381,4 @@ class Health:
     users: int
     database_bytes: int
     schema_revision: str
+    dead_letters: int = 0

@@ -6,55 +6,83 @@ where a host's own id comes in: record_events, user and forget.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
 
-from storage import bases, finishing, forgetting, leases, runs, schema, tenants, users
+from storage import bases, callers, deadletters, epochs, finishing, leases, runs, schema, tenants, users
 from storage import events as recording
 from storage import versions as adapters
 from storage.bases import FinishedBasis
 from storage.blobs import Blobs
 from storage.database import Database
 from storage.datakeys import DataKeys
+from storage.erasing import ERASE_AFTER, Erasing
 from storage.errors import EventIdReused, Unreadable, UserForgotten, WrongKeyRing
+from storage.exports import Exports
+from storage.fileblobs import FileBlobs
 from storage.finishing import Finished
+from storage.grouping import Batch, Grouping
 from storage.keys import KeyRing
 from storage.leases import BASES, RUNS
 from storage.outlived import Outlived, delete_all
-from storage.reading import Readings
+from storage.postgres import Clock, Postgres
 from storage.records import (
     AdapterVersion,
     BasisRecord,
     Caller,
+    CallerRecord,
     FinishedRun,
     NewEvent,
-    Receipt,
     Recorded,
-    Rotation,
     Run,
-    Stage,
+    Spent,
     Tenant,
 )
+from storage.sqlite import SQLite
 from storage.transaction import Transaction
 
 
-class Store(Readings):
-    """An open store. Thread-safe; one at a time per database."""
+class Store(Erasing):
+    """An open store. Thread-safe; one at a time per SQLite database, any number on PostgreSQL."""
+
+    _grouping: Grouping
 
     @classmethod
-    def open(cls, url: str, *, keyring: KeyRing, blobs: Path, now: datetime) -> Self:
-        """Open `sqlite:///path` and migrate it to the newest schema.
+    def open(
+        cls,
+        url: str,
+        *,
+        keyring: KeyRing,
+        blobs: Path | Blobs,
+        now: datetime,
+        exports: Blobs | None = None,
+        erase_after: timedelta = ERASE_AFTER,
+        clock: Clock | None = None,
+    ) -> Self:
+        """Open `sqlite:///path` or `postgresql://...` and migrate it to the newest schema.
 
-        Raises StoreInUse, SchemaTooNew, StoreDamaged, WrongPragma, KeysBesideData or WrongKeyRing.
+        On PostgreSQL the time of a write is the database's, unless a `clock` says otherwise; on SQLite the caller's.
+
+        Whom `exports` tells to be erased, and who is here again as in a restored backup, is erased before this returns.
+        `erase_after` a forgetting its key epoch is to be rolled. Raises StoreInUse, SchemaTooNew, StoreDamaged,
+        WrongPragma, KeysBesideData or WrongKeyRing, and what the exports raise.
         """
-        database = Database(url, keyring.refuse_beside)
+        database = _database(url, keyring, clock)
         try:
-            keyring.refuse_beside(blobs)
-            with database.write() as connection:
-                schema.upgrade(connection)
-            store = cls(database, DataKeys(keyring), Blobs(blobs))
+            if isinstance(blobs, Path):
+                keyring.refuse_beside(blobs)
+                blobs = FileBlobs(blobs)
+            database.migrate(schema.upgrade)
+            store = cls(database, DataKeys(keyring), blobs)
+            store._grouping = Grouping(store._record, database.name)
+            store._exports = None if exports is None else Exports(exports, keyring.signer())
+            store._erase_after = erase_after
+            store.adopt_keys(now)
             store._check_keys()
+            store._adopt_epochs(now)
+            store.replay_erasures(now)
             store.scrub(now)  # completes a forgetting that a crash cut short
         except BaseException:
             database.close()
@@ -77,29 +105,67 @@ class Store(Readings):
                 for tenant in tenants.listed(connection):
                     tenants.key_of(connection, self._keys, tenant.id)
         except Unreadable as problem:
-            raise WrongKeyRing(str(ring.directory), str(self._database.path)) from problem
+            raise WrongKeyRing(str(ring.directory), self._database.name) from problem
+
+    def _adopt_epochs(self, now: datetime) -> None:
+        with self._read() as connection:
+            agrees = epochs.agrees(connection, self._keys.ring)
+        if not agrees:
+            with self._write(now) as tx:
+                epochs.adopt(tx)
+
+    def within(self, tenant: str) -> Self:
+        """The same store for one tenant: on PostgreSQL no statement of it sees or changes a row of another."""
+        narrowed = copy(self)
+        narrowed._scope = tenant
+        return narrowed
 
     @contextmanager
     def _write(self, now: datetime) -> Iterator[Transaction]:
-        with self._database.write() as connection:
-            yield Transaction(connection, self._keys, now)
+        with self._database.write(now, self._scope) as writing:
+            tx = Transaction(writing.connection, self._keys, writing.now)
+            yield tx
+            tx.chain()
+            # failpoint: transaction-before-commit
 
     def ensure_tenant(self, name: str, now: datetime) -> Tenant:
         """The tenant of this name, made if it is new."""
         with self._write(now) as tx:
             return tenants.ensure(tx, name)
 
-    def add_caller(self, tenant: str, name: str, scopes: Iterable[str], token: str, now: datetime) -> Caller:
+    def add_caller(
+        self,
+        tenant: str,
+        name: str,
+        scopes: Iterable[str],
+        token: str,
+        now: datetime,
+        *,
+        expires_at: datetime | None = None,
+    ) -> Caller:
         """Add the caller, or replace the scopes and token of the one of this name."""
         with self._write(now) as tx:
-            return tenants.add_caller(tx, tenant, name, scopes, token)
+            return callers.add(tx, tenant, name, scopes, token, expires_at=expires_at)
+
+    def revoke_caller(self, tenant: str, name: str, actor: str, now: datetime) -> CallerRecord | None:
+        """End the token of the caller of this name; None if the tenant has no such caller."""
+        with self._write(now) as tx:
+            return callers.revoke(tx, tenant, name, actor)
+
+    def note(self, tenant: str, actor: str, action: str, outcome: str, now: datetime) -> None:
+        """An entry of the audit log about something that changed nothing here."""
+        with self._write(now) as tx:
+            tx.audit(tenant, actor, action, "", outcome)
 
     def record_events(
         self, tenant: str, events: Sequence[NewEvent], now: datetime, *, default_consent: bool = False
     ) -> list[Recorded | EventIdReused | UserForgotten]:
         """Record a batch durably: one outcome per event, in order. The errors among them are returned, not raised."""
-        with self._write(now) as tx:
-            return recording.record(tx, tenant, events, default_consent=default_consent)
+        return self._grouping.add(Batch(tenant, default_consent, events, now))
+
+    def _record(self, batch: Batch) -> list[recording.Outcome]:
+        with self.within(batch.tenant)._write(batch.now) as tx:
+            return recording.record(tx, batch.tenant, batch.events, default_consent=batch.default_consent)
 
     def delete_events(self, user: str, seqs: Sequence[int], now: datetime) -> int:
         """Delete these events; returns how many there were. Raises UnknownUser."""
@@ -116,10 +182,19 @@ class Store(Readings):
         with self._write(now) as tx:
             return runs.open_all(tx, [(user, basis, reason)]).get(user)
 
-    def open_runs(self, wanted: Sequence[tuple[str, str, str]], now: datetime) -> dict[str, Run]:
-        """Queue a run for each (user, basis, reason); by user, without those for whom `open_run` gives None."""
+    def open_runs(
+        self,
+        wanted: Sequence[tuple[str, str, str]],
+        now: datetime,
+        *,
+        seen: Mapping[str, datetime | None] | None = None,
+    ) -> dict[str, Run]:
+        """Queue a run for each (user, basis, reason); by user, without those for whom `open_run` gives None.
+
+        `seen` are the `last_run_at` on which it was decided: who had a run since, or withdrew consent, gets none.
+        """
         with self._write(now) as tx:
-            return runs.open_all(tx, wanted)
+            return runs.open_all(tx, wanted, seen)
 
     def claim_runs(self, owner: str, limit: int, lease_s: float, now: datetime) -> list[Run]:
         """Claim queued and due runs, and running ones whose lease ran out, for `lease_s` from `now`."""
@@ -131,15 +206,32 @@ class Store(Readings):
         with self._write(now) as tx:
             return leases.extend(tx, RUNS, pairs, lease_s)
 
-    def retry_run(self, run: int, epoch: int, at: datetime, error_code: str, now: datetime) -> None:
-        """Queue the run again, to be claimed from `at` on. Raises StaleEpoch."""
+    def retry_run(
+        self, run: int, epoch: int, at: datetime, error_code: str, now: datetime, *, spent: Spent = Spent.ATTEMPT
+    ) -> None:
+        """Queue the run again, to be claimed after as long as from `now` to `at`. Raises StaleEpoch."""
         with self._write(now) as tx:
-            leases.requeue(tx, RUNS, (run, epoch), at, error_code)
+            leases.requeue(tx, RUNS, (run, epoch), tx.now + (at - now), error_code, spent)
+
+    def return_runs(self, claims: Sequence[tuple[int, int]], error_code: str, now: datetime) -> int:
+        """Queue again, as if never claimed, those of the (run, epoch) that are still held; returns how many."""
+        with self._write(now) as tx:
+            return len(leases.requeue_all(tx, RUNS, claims, tx.now, error_code))
 
     def fail_run(self, run: int, epoch: int, error_code: str, reason: str, now: datetime) -> None:
-        """End the run for good. Raises StaleEpoch."""
+        """Give the run up: it becomes its user's dead letter. Raises StaleEpoch."""
         with self._write(now) as tx:
             runs.fail(tx, (run, epoch), error_code, reason)
+
+    def retry_dead(
+        self, tenant: str, wanted: Sequence[int] | None, limit: int, actor: str, now: datetime
+    ) -> dict[int, Run]:
+        """Open a run in place of each of these dead letters, or of the oldest; by the number of what it replaces.
+
+        Without those whose user has withdrawn consent.
+        """
+        with self._write(now) as tx:
+            return deadletters.retry(tx, tenant, wanted, limit, actor)
 
     def cancel_run(self, run: int, reason: str, now: datetime) -> Run | None:
         """Cancel an open run whoever holds it; None when it is not open."""
@@ -180,28 +272,6 @@ class Store(Readings):
         with self._write(now) as tx:
             return delete_all(tx, outlived)
 
-    def forget(self, tenant: str, external_id: str, actor: str, now: datetime) -> Receipt | None:
-        """Destroy the user's key and rows. None when there never was such a user; again is harmless."""
-        with self._write(now) as tx:
-            receipt = forgetting.forget(tx, tenant, external_id, actor)
-        if receipt is None:
-            return None
-        self._keys.purge(receipt.user)
-        if receipt.complete or not self.scrub(now):
-            return receipt
-        stages = tuple(Stage(stage.name, stage.at or now) for stage in receipt.stages)
-        return Receipt(receipt.user, stages, receipt.runs, receipt.events, receipt.versions)
-
-    def scrub(self, now: datetime) -> bool:
-        """Empty the WAL, which completes the receipts of users forgotten before. False: a reader was in the way."""
-        if not self._database.checkpoint():
-            return False
-        with self._write(now) as tx:
-            scrubbed = forgetting.scrubbed(tx)
-        for user in scrubbed:  # a reader of an older snapshot may have remembered the key; none is left now
-            self._keys.purge(user)
-        return True
-
     def open_basis(self, tenant: str, name: str, labels_hint: str, now: datetime) -> BasisRecord:
         """Queue the training of a Basis. Raises UnknownTenant."""
         with self._write(now) as tx:
@@ -217,10 +287,12 @@ class Store(Readings):
         with self._write(now) as tx:
             return bool(leases.extend(tx, BASES, [(basis, epoch)], lease_s))
 
-    def retry_basis(self, basis: int, epoch: int, at: datetime, error_code: str, now: datetime) -> None:
-        """Queue it again, to be claimed from `at` on. Raises StaleEpoch."""
+    def retry_basis(
+        self, basis: int, epoch: int, at: datetime, error_code: str, now: datetime, *, spent: Spent = Spent.ATTEMPT
+    ) -> None:
+        """Queue it again, to be claimed after as long as from `now` to `at`. Raises StaleEpoch."""
         with self._write(now) as tx:
-            leases.requeue(tx, BASES, (basis, epoch), at, error_code)
+            leases.requeue(tx, BASES, (basis, epoch), tx.now + (at - now), error_code, spent)
 
     def fail_basis(self, basis: int, epoch: int, error_code: str, now: datetime) -> None:
         """Raises StaleEpoch."""
@@ -236,47 +308,9 @@ class Store(Readings):
             sealed = bases.sealed(connection, self._keys, claimed, made)
         blob = (self._blobs.keep(sealed), len(sealed))
         with self._write(now) as tx:
+            # failpoint: basis-before-row
             return bases.finish(tx, claimed, made, blob)
 
-    def sweep_blobs(self, now: datetime, grace: timedelta = timedelta(hours=24)) -> int:
-        """Remove blobs that no row names and that are older than `grace`; returns how many."""
-        listed = self._blobs.list()
-        with self._read() as connection:
-            live = bases.blobs(connection)
-        return self._blobs.sweep(listed, live, now - grace)
 
-    def record_audit(  # noqa: PLR0917
-        self,
-        tenant: str | None,
-        actor: str,
-        action: str,
-        object: str,
-        outcome: str,
-        now: datetime,
-    ) -> None:
-        """Chain an entry of the daemon's own. Nothing in it may identify a user but the internal id."""
-        with self._write(now) as tx:
-            tx.audit(tenant or "", actor, action, object, outcome)
-
-    def rotate_keys(self, now: datetime) -> Rotation:
-        """Make a new key epoch, rewrap every data key in small transactions, destroy the old epochs.
-
-        From then on every older copy of a wrapped key, of forgotten users too, is useless. Reads go on meanwhile.
-        Killed on the way, both epochs stay readable and the next rotation completes it.
-        """
-        ring = self._keys.ring
-        ring.new_epoch()
-        after, rewrapped = 0, 0
-        while True:
-            with self._write(now) as tx:
-                batch = self._keys.rewrap(tx.connection, after)
-                if batch is None:
-                    tx.audit("", "store", "keys.rotate", str(ring.primary()), f"{rewrapped} rewrapped")
-                    break
-            after, rewrapped = batch[0], rewrapped + batch[1]
-        old = tuple(epoch for epoch in ring.epochs() if epoch != ring.primary())
-        if not self._database.checkpoint():  # a reader may still be about to unwrap under an old epoch
-            return Rotation(rewrapped, ring.primary(), destroyed=(), pending=old)
-        for epoch in old:
-            ring.destroy_epoch(epoch)
-        return Rotation(rewrapped, ring.primary(), destroyed=old, pending=())
+def _database(url: str, keyring: KeyRing, clock: Clock | None) -> Database:
+    return Postgres(url, clock) if url.startswith("postgresql") else SQLite(url, keyring.refuse_beside)

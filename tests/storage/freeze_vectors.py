@@ -1,6 +1,6 @@
-"""Makes vectors.json: run once per envelope suite, never again for the same one. Old vectors are kept for ever.
+"""Adds vectors to vectors.json: run once for a new set of them. Old vectors are kept for ever.
 
-python tests/storage/freeze_vectors.py > tests/storage/vectors.json
+python tests/storage/freeze_vectors.py
 """
 
 import base64
@@ -10,6 +10,7 @@ import json
 import random
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -20,6 +21,24 @@ from storage.sealing import Context, Kind, seal, seal_body, seal_message
 SEED = random.Random(20260301)
 SIZES = (0, 1, 15, 16, 17, 512, 1000, 4096, 16384, 16385)
 HEADER, BODY = 48 + 140, 24 + 32
+
+
+class FixedKeys:
+    """A provider with given epochs."""
+
+    name = "fixed"
+
+    def __init__(self, known: dict[int, bytes]) -> None:
+        self._known = known
+
+    def epochs(self) -> dict[int, bytes]:
+        return dict(self._known)
+
+    def new_epoch(self) -> int:
+        raise NotImplementedError
+
+    def destroy_epoch(self, epoch: int) -> timedelta:
+        raise NotImplementedError
 
 
 def context(kind: Kind) -> Context:
@@ -127,7 +146,7 @@ def bad() -> Iterator[dict[str, object]]:
 def wrapped() -> Iterator[dict[str, object]]:
     for number in range(4):
         kek, key = SEED.randbytes(32), SEED.randbytes(32)
-        ring = KeyRing(Path("nowhere"), {number + 1: kek}, bytes(32), bytes(32))
+        ring = KeyRing(Path("nowhere"), FixedKeys({number + 1: kek}), bytes(32), lambda: 0.0)
         place = KeyPlace(SEED.randbytes(16), SEED.randbytes(16), SEED.randbytes(16), number + 1)
         facts = {name: getattr(place, name).hex() for name in ("tenant", "subject", "key_id")}
         facts = {**facts, "generation": place.generation, "epoch": number + 1}
@@ -136,6 +155,48 @@ def wrapped() -> Iterator[dict[str, object]]:
         yield vector(f"wrapped key {number} of another", "wrapped", kek, {**facts, "subject": "00" * 16}, None, sealed)
 
 
+def more() -> Iterator[dict[str, object]]:
+    """The second set: every kind, chunk borders, each part of salt, commitment and tag, splices of two objects."""
+    kinds = [kind for kind in Kind if kind is not Kind.MESSAGE]
+    for number, size in enumerate((2, 31, 32, 33, 255, 256, 3000, 16383, 16386, 32767, 32768, 40000)):
+        key, place, plaintext = SEED.randbytes(32), context(kinds[number % len(kinds)]), SEED.randbytes(size)
+        sealed = seal(key, place, plaintext)
+        yield vector(f"second set: object of {size} bytes", "object", key, told(place), plaintext, sealed)
+    for kind in kinds:
+        for size in (0, 100):
+            key, place, plaintext = SEED.randbytes(32), context(kind), SEED.randbytes(size)
+            body = seal_body(key, place, plaintext)
+            yield vector(f"second set: body of kind {kind}, {size} bytes", "body", key, told(place), plaintext, body)
+    key, place = SEED.randbytes(32), context(Kind.EVENT)
+    one, two = seal_body(key, place, b"p" * 40), seal_body(key, place, b"q" * 40)
+    for at in (*range(0, BODY, 2), *range(len(one) - 16, len(one))):
+        changed = one[:at] + bytes([one[at] ^ 0x80]) + one[at + 1 :]
+        yield vector(f"second set: high bit flipped at {at} of a body", "body", key, told(place), None, changed)
+    for at in (1, 12, 24, 25, 40, 56, 57, 80, 96):
+        name = f"second set: two bodies of one place spliced at {at}"
+        yield vector(name, "body", key, told(place), None, one[:at] + two[at:])
+    for length in (2, 16, 255, 1023):
+        key, free = SEED.randbytes(32), SEED.randbytes(length)
+        sealed = seal_message(key, free, b"another cohort")
+        name = f"second set: message with {length} bytes of context"
+        yield vector(name, "message", key, free.hex(), b"another cohort", sealed)
+        yield vector(f"{name}, reversed", "message", key, free[::-1].hex(), None, sealed)
+        yield vector(f"{name}, cut", "message", key, free.hex(), None, sealed[:-1])
+    for at in range(0, 65, 8):
+        kek, secret = SEED.randbytes(32), SEED.randbytes(32)
+        ring = KeyRing(Path("nowhere"), FixedKeys({7: kek}), bytes(32), lambda: 0.0)
+        where = KeyPlace(SEED.randbytes(16), SEED.randbytes(16), SEED.randbytes(16), 3)
+        facts = {name: getattr(where, name).hex() for name in ("tenant", "subject", "key_id")}
+        facts = {**facts, "generation": 3, "epoch": 7}
+        sealed = ring.wrap(secret, where)
+        yield vector(f"second set: wrapped key for flip {at}", "wrapped", kek, facts, secret, sealed)
+        changed = sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]
+        yield vector(f"second set: wrapped key flipped at {at}", "wrapped", kek, facts, None, changed)
+
+
 if __name__ == "__main__":
-    vectors = [*good(), *bad(), *wrapped()]
-    sys.stdout.write("[\n" + ",\n".join(json.dumps(each) for each in vectors) + "\n]\n")
+    path = Path(__file__).with_name("vectors.json")
+    kept = json.loads(path.read_text()) if path.exists() else []
+    names = {each["name"] for each in kept}
+    fresh = [each for each in (*good(), *bad(), *wrapped(), *more()) if each["name"] not in names]
+    path.write_text("[\n" + ",\n".join(json.dumps(each) for each in (*kept, *fresh)) + "\n]\n")

@@ -135,6 +135,7 @@ def test_a_postponed_user_does_not_hide_those_behind(world):
 
 
 def test_the_due_are_found_by_an_index_that_holds_nobody_else(world):
+    assert world.database.exists()
     asked = []
     readers = world.store._database._readers
     listen(readers, "before_cursor_execute", lambda _c, _u, statement, values, *_: asked.append((statement, values)))

@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from storage import DiskFailed, DiskFull, SchemaTooNew, Store, StoreDamaged, StoreInUse, UnsupportedDatabase
-from storage.database import translate
+from storage.sqlite import translate
 from storage.tables import metadata
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +48,7 @@ def test_a_store_opened_again_holds_what_it_held(world):
 
 
 def test_a_second_store_on_the_same_file_is_refused_also_from_another_process(world):
+    assert world.database.exists()
     with pytest.raises(StoreInUse):
         world.open()
     program = f"""
@@ -122,6 +123,7 @@ def test_the_migrations_make_exactly_the_tables(world):
 
 def test_every_file_of_the_data_directory_is_ours_alone(world):
     world.user("alice")
+    assert world.database.exists()
     files = [path for path in world.data.rglob("*") if path.is_file()]
     assert {path.name for path in files} >= {"plora.db", "plora.db-wal", "plora.db-shm", "plora.db.lock"}
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
@@ -135,16 +137,18 @@ def test_a_database_readable_by_others_is_closed_to_them(world):
 
 
 def test_every_connection_has_the_settings_that_promises_rest_on(world):
+    assert world.database.exists()
     needed = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "trusted_schema": 0}
     database = world.store._database
-    for open_it, autocheckpoint in ((database.write, 1000), (database.read, 0)):
-        with open_it() as connection:
+    with database.write() as writing, database.read() as reader:
+        for connection, autocheckpoint in ((writing.connection, 1000), (reader, 0)):
             found = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in needed}
             assert found == needed
             assert connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar() == autocheckpoint
 
 
 def test_a_reader_can_not_write(world):
+    assert world.database.exists()
     with pytest.raises(DiskFailed), world.store._database.read() as connection:
         connection.exec_driver_sql("DELETE FROM events")
 

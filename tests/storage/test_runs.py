@@ -153,7 +153,7 @@ def test_health_counts_what_is_there(world):
     world.store.forget(world.tenant, "dave", "operator", world.now)
     health = world.store.health(world.now)
     assert (health.queue_depth, health.running, health.current_adapters, health.users) == (1, 1, 1, 3)
-    assert health.schema_revision == "0002"
+    assert health.schema_revision == "0003"
     assert health.database_bytes > 4096
     assert health.oldest_pending_event_at == world.now
 
@@ -168,3 +168,18 @@ def test_a_forgotten_user_gets_no_run(world):
 def dump(world):
     tables = ("users", "runs", "versions", "events", "audit", "audit_head", "data_keys")
     return {table: world.sql(f"SELECT * FROM {table} ORDER BY 1") for table in tables}
+
+
+def test_a_decision_on_what_was_true_before_opens_nothing(world, outcome):
+    user = world.user("ann")
+    seen = {user: world.store.activity(user, world.now).last_run_at}
+    world.later()
+    world.finished(user)
+    world.record(world.event("ann"))
+    assert world.store.open_runs([(user, "basis-1", "due")], world.later(), seen=seen) == {}
+    now_seen = {user: world.store.activity(user, world.now).last_run_at}
+    world.record(world.consent("ann", granted=False))
+    assert world.store.open_runs([(user, "basis-1", "due")], world.later(), seen=now_seen) == {}
+    world.later()
+    world.record(world.consent("ann"))
+    assert set(world.store.open_runs([(user, "basis-1", "due")], world.later(), seen=now_seen)) == {user}

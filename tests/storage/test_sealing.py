@@ -4,7 +4,9 @@ import base64
 import hashlib
 import hmac
 import json
+import random
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,25 @@ from hypothesis import strategies as st
 from storage import BadRecord, KeyRing, Unreadable, seal_message, unseal_message
 from storage.keys import KeyPlace
 from storage.sealing import Context, Kind, derive, digest32, seal, seal_body, unseal, unseal_body
+from tests.faults.figures import record
 
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())
+SEED = 20_261_123
 NAMES = [vector["name"] for vector in VECTORS]
 KEY = bytes(range(32))
 PLACE = Context(Kind.ADAPTER, b"t" * 16, b"s" * 16, b"k" * 16, 1, version=3, run=4, epoch=5, watermark=6)
+
+
+class FixedKeys:
+    """A provider with given epochs."""
+
+    name = "fixed"
+
+    def __init__(self, known):
+        self.known = known
+
+    def epochs(self):
+        return dict(self.known)
 
 
 class Refused(Exception):
@@ -107,7 +123,7 @@ def first_decoder(form: str, key: bytes, place: object, sealed: bytes) -> bytes:
         return unseal_message(key, bytes.fromhex(place), sealed)
     if form == "wrapped":
         ids = [bytes.fromhex(place[name]) for name in ("tenant", "subject", "key_id")]
-        ring = KeyRing(Path("nowhere"), {place["epoch"]: key}, bytes(32), bytes(32))
+        ring = KeyRing(Path("nowhere"), FixedKeys({place["epoch"]: key}), bytes(32), lambda: 0.0)
         return ring.unwrap(sealed, KeyPlace(*ids, place["generation"]))
     facts = {name: bytes.fromhex(value) if isinstance(value, str) else value for name, value in place.items()}
     context = Context(**facts | {"kind": Kind(facts["kind"])})
@@ -115,7 +131,7 @@ def first_decoder(form: str, key: bytes, place: object, sealed: bytes) -> bytes:
 
 
 def test_there_are_enough_vectors_of_both_sorts():
-    assert len(VECTORS) >= 60
+    assert len(VECTORS) >= 200
     assert sum(vector["plaintext_sha256"] is None for vector in VECTORS) >= 30
 
 
@@ -187,6 +203,46 @@ def test_a_message_opens_for_its_own_context_only(context, plaintext, data):
     other = data.draw(st.binary(max_size=1024).filter(lambda value: value != context))
     with pytest.raises(Unreadable):
         unseal_message(KEY, other, sealed)
+
+
+def mutations(count):
+    """(place, envelope) that must not open: bits of header, salt, commitment and tag in turn; cuts, moves, splices."""
+    dice = random.Random(SEED)
+    people = [replace(PLACE, subject=dice.randbytes(16), version=number, generation=number + 1) for number in range(8)]
+    sealed = [seal(KEY, place, dice.randbytes(600)) for place in people]
+    size = len(sealed[0])
+    bits = [*range((48 + 140 + 56) * 8), *range((size - 16) * 8, size * 8)]
+    for number in range(count):
+        which = dice.randrange(8)
+        other = (which + dice.randrange(1, 8)) % 8
+        own, at = sealed[which], dice.randrange(1, size)
+        match number % 4:
+            case 0 | 1:
+                bit = bits[number // 2 % len(bits)]
+                changed = own[: bit // 8] + bytes([own[bit // 8] ^ 1 << bit % 8]) + own[bit // 8 + 1 :]
+                yield people[which], changed
+            case 2:
+                yield people[which], own[:at] + sealed[other][at:] if at > 24 else own[:at]
+            case _:
+                yield people[other], own
+
+
+def check_mutations(count, *, full):
+    refused = 0
+    for place, changed in mutations(count):
+        with pytest.raises(Unreadable):
+            unseal(KEY, place, changed)
+        refused += 1
+    record("B7", SEED, full=full, mutations=count, refused=refused, opened=count - refused)
+
+
+def test_no_mutation_opens():
+    check_mutations(6_000, full=False)
+
+
+@pytest.mark.long
+def test_none_of_a_hundred_thousand_mutations_opens():
+    check_mutations(100_000, full=True)
 
 
 def test_two_seals_of_the_same_value_share_nothing():

@@ -99,6 +99,7 @@ def left(world, secret: bytes) -> bool:
 
 
 def test_forgetting_leaves_no_window_of_statistics_and_no_key_to_them(world, outcome):
+    assert world.database.exists()
     alice, bob = world.user("alice"), world.user("bob")
     for user in (alice, bob):
         finished(world, user, outcome)
@@ -115,6 +116,7 @@ def test_forgetting_leaves_no_window_of_statistics_and_no_key_to_them(world, out
 
 
 def test_statistics_go_with_their_version(world, outcome):
+    assert world.database.exists()
     user = world.user("alice")
     finished(world, user, outcome)
     finished(world, user, outcome)
