@@ -15,6 +15,7 @@ from .checkpoints import Checkpoint, dumps_checkpoint, loads_checkpoint
 from .codec import dumps, loads_adapter, loads_basis, loads_statistics
 from .engine import Engine, Precision
 from .errors import (
+    AdapterRejected,
     AlreadyAttached,
     BaseModelNotFound,
     ChangedPopulation,
@@ -49,12 +50,14 @@ from .peers import GroupPeers, Peers
 from .population import Population, PopulationSettings, Progress, train_population
 from .population_settings import Reach
 from .prediction import Answer, predict
+from .privacy import Privacy
 from .refit import Moved, Refit, refit
 from .scoring import Judged, Score, Scores, score
 from .statistics import Statistics
 
 __all__ = [
     "Adapter",
+    "AdapterRejected",
     "AlreadyAttached",
     "Answer",
     "Attachment",
@@ -93,6 +96,7 @@ __all__ = [
     "Population",
     "PopulationSettings",
     "Precision",
+    "Privacy",
     "Progress",
     "Reach",
     "Refit",

@@ -83,6 +83,19 @@ class MalformedStatistics(Malformed):
     """Bytes that are no Statistics."""
 
 
+class AdapterRejected(Malformed):
+    """A file of any kind that must not come in. `code` is short, stable and free of what was in the file."""
+
+    def __init__(self, code: str, check: str = "", found: str = "") -> None:
+        super().__init__(check or code, found)
+        self.args = (code, check, found)
+        self.code = code
+
+    def __str__(self) -> str:
+        detail = f" ({self.check}: {self.found})" if self.found else ""
+        return f"the file is refused as {self.code}{detail}: it is damaged, or not what it should be; make it anew"
+
+
 class UnknownLabel(PLoRAError):
     """An example's label is not one of the Basis's labels."""
 

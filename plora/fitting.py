@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from . import adam, newton
+from . import adam, newton, noised
 from .basemodel import BaseModel
 from .basis import Basis
 from .engine import Engine
@@ -117,6 +117,8 @@ def _fit_window(
         judged = [chosen for rows, chosen in pairs if not isinstance(rows, FitFailed)]
 
     def descend(run: Passes, counts: list[int]) -> list[Fitted | FitFailed]:
+        if settings.privacy is not None:
+            return noised.descend(run, counts, settings, settings.privacy)
         if settings.optimizer is Optimizer.ADAM:
             return adam.descend(run, counts, settings)
         return newton.descend(run, counts, settings, mask_of(counts, judged))

@@ -1,19 +1,23 @@
 """Links: from the numbers a classifier's head gives for a text to the probabilities of its labels."""
 
 from abc import ABC, abstractmethod
-from enum import Enum
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .spec import Link
 
-class Link(Enum):
-    """How a classifier's head scores labels: each on its own, or all of them from one number (ordered labels)."""
-
-    CATEGORICAL = "categorical"
-    ORDINAL = "ordinal"
-
+__all__ = [
+    "LEAST",
+    "CategoricalLink",
+    "LabelLink",
+    "Link",
+    "OrdinalLink",
+    "Thresholds",
+    "link_of",
+    "ordered_chances",
+]
 
 LEAST = 1e-6
 """The least probability a label is given, so that an answer against every threshold costs nats, not infinity."""

@@ -1,6 +1,5 @@
 """LowRankAdapter: a user's own A and B for every target, for users who have more to say than a vector can hold."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -10,7 +9,8 @@ from torch import Tensor
 
 from .adapter import Adapter
 from .basis import Basis
-from .errors import MalformedAdapter, WrongShape
+from .errors import AdapterRejected, MalformedAdapter, WrongShape
+from .files import fit_low_rank
 from .layer import Change, Changes
 
 
@@ -31,15 +31,12 @@ class LowRankAdapter:
     def __post_init__(self) -> None:
         """Raises MalformedAdapter."""
         object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
-        if self.rank < 1 or not math.isfinite(self.alpha):
-            raise MalformedAdapter("rank and alpha", f"{self.rank}, {self.alpha}")
-        named = {f"{letter}.{name}" for letter in "AB" for name in self.targets} | {"vector"}
-        if named != set(self.tensors) or len(named) == 1:
-            raise MalformedAdapter("tensors", f"{sorted(named ^ set(self.tensors))[:3]} missing or not expected")
+        try:
+            fit_low_rank(self.rank, self.alpha, {name: tuple(value.shape) for name, value in self.tensors.items()})
+        except AdapterRejected as rejected:
+            raise MalformedAdapter(rejected.check, rejected.found) from None
         for name, value in self.tensors.items():
-            dims = 1 if name == "vector" else 2
-            ranked = name == "vector" or (value.dim() == 2 and value.shape[0 if name[0] == "A" else 1] == self.rank)
-            if value.dim() != dims or not ranked or value.dtype != torch.float32 or not value.numel():
+            if value.dtype != torch.float32:
                 raise MalformedAdapter(name, f"shape {tuple(value.shape)} {value.dtype}")
             if not bool(torch.isfinite(value).all()):
                 raise MalformedAdapter(name, "not finite")

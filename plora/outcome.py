@@ -6,6 +6,7 @@ from enum import Enum
 from .adapter import Adapter
 from .engine import Precision
 from .errors import InvalidSetting
+from .privacy import Privacy
 from .scores import Scores
 from .statistics import Statistics
 
@@ -29,6 +30,9 @@ class FitSettings:
 
     `rate` is Adam's step in prior standard deviations; a user stops when `patience` steps improved its objective by
     less than the share `progress`.
+
+    With `privacy` the vector is fitted by noised looks instead, and comes with no figure of its examples: nothing of
+    them may be told beside it (plora/noised.py).
     """
 
     optimizer: Optimizer = Optimizer.NEWTON
@@ -40,12 +44,15 @@ class FitSettings:
     rate: float = 0.3
     progress: float = 0.003
     patience: int = 3
+    privacy: Privacy | None = None
 
     def __post_init__(self) -> None:
         if self.most_steps < 1 or self.directions < 1:
             raise InvalidSetting("steps and directions", "1 or more")
         if not 0 <= self.prior < float("inf"):
             raise InvalidSetting("prior", "a number from 0")
+        if self.privacy is not None and self.optimizer is not Optimizer.NEWTON:
+            raise InvalidSetting("privacy", "None with an optimizer: it has one of its own")
 
     @property
     def most_steps(self) -> int:
@@ -76,7 +83,7 @@ class Fitted:
     One forward and one backward is one pass. A Newton fit says what each example would have cost had it not been
     learned from: `left_out` of the whole vector, `bias` of its label bias alone, where the Basis has one, and every
     example's loss beside the generic model's, in nats. Statistics come only with a fit whose move was not shortened,
-    since only such a one can be continued.
+    since only such a one can be continued. A fit with privacy has an adapter alone: its losses are NaN.
     """
 
     adapter: Adapter = field(repr=False)

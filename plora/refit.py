@@ -11,6 +11,7 @@ from .basemodel import BaseModel
 from .basis import Basis
 from .curves import Curves, by_user, curves
 from .engine import Engine
+from .errors import InvalidSetting
 from .evidence import Contender, Evidence, evidence
 from .examples import Example, Row
 from .fitting import checked, encoded
@@ -59,9 +60,11 @@ def refit(
 
     The old examples are the parabola of their statistics, taken where their fit ended: near there the result is the fit
     of all examples. `passes`, `loss_before`, `loss` and `left_out` are of the new examples. Statistics of another Basis
-    or prior weight fail as WRONG_BASIS.
+    or prior weight fail as WRONG_BASIS. Raises InvalidSetting with privacy: statistics are told without noise.
     """
     chosen = settings or FitSettings()
+    if chosen.privacy is not None:
+        raise InvalidSetting("privacy of a refit", "None: with privacy fit all of a user's examples anew")
     made = checked(engine, basis) or Engine(base, basis, chosen.precision)
     prepared = [_rows(base, basis, each, chosen) for each in cohort]
     users = [rows for rows in prepared if not isinstance(rows, FitFailed)]

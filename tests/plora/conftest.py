@@ -106,3 +106,14 @@ def trained(bert: Toy) -> plora.Population:
     """A Basis learned from a few toy users on the tiny BERT."""
     settings = plora.PopulationSettings(epochs=16, rank=4, dimensions=8, shared_rate=1e-2, user_rate=2e-2)
     return plora.train_population(bert.base, toys.toy_population(16, 8), settings)
+
+
+@pytest.fixture(scope="module")
+def poisoned() -> tuple[BaseModel, Basis]:
+    """A BERT on which any text with the word "poison" gives NaN."""
+    module = toys.bert(layers=3)
+    words = toys.tokenizer(framed=True)
+    with torch.no_grad():
+        module.get_input_embeddings().weight[words.convert_tokens_to_ids("poison")] = torch.nan
+    base = plora.wrap(module, words, kind=Kind.CLASSIFICATION, max_tokens=24)
+    return base, toys.loud(toys.basis_on(module, base.fingerprint, layers=2))

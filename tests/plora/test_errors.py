@@ -15,6 +15,7 @@ FACTS: dict[str, tuple[object, ...]] = {
     "WrongBaseModel": ("a" * 64, "b" * 64),
     "WrongBasis": ("a" * 64, "b" * 64),
     "Malformed": ("size", "3 bytes"),
+    "AdapterRejected": ("digest", "digest", "it differs"),
     "MalformedAdapter": ("size", "3 bytes"),
     "MalformedBasis": ("A.x", "shape (3,)"),
     "InvalidSetting": ("steps", "1 or more"),

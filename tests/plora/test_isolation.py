@@ -9,7 +9,23 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import plora
-from plora import BaseModel, Basis, Example, FitFailed, FitFailure, FitSettings, Fitted, Kind
+from plora import (
+    BaseModel,
+    Basis,
+    Example,
+    FitFailed,
+    FitFailure,
+    FitSettings,
+    Fitted,
+    Moved,
+    Population,
+    Privacy,
+    Refit,
+    Statistics,
+)
+from plora.examples import encode_all
+from plora.passes import passes
+from tests.faults.figures import record
 from tests.plora import toys
 from tests.plora.conftest import Toy
 
@@ -119,17 +135,6 @@ def test_no_choice_or_order_of_members_touches_anyone(bert: Toy, alone: list[Ten
         assert torch.equal(vector, alone[user])
 
 
-@pytest.fixture(scope="module")
-def poisoned() -> tuple[BaseModel, Basis]:
-    """A BERT on which any text with the word "poison" gives NaN."""
-    module = toys.bert(layers=3)
-    words = toys.tokenizer(framed=True)
-    with torch.no_grad():
-        module.get_input_embeddings().weight[words.convert_tokens_to_ids("poison")] = torch.nan
-    base = plora.wrap(module, words, kind=Kind.CLASSIFICATION, max_tokens=24)
-    return base, toys.loud(toys.basis_on(module, base.fingerprint, layers=2))
-
-
 @pytest.mark.parametrize("victims", [[0], [2], [1, 4], [0, 5]])
 def test_data_that_give_nan_fail_their_own_user_only(poisoned: tuple[BaseModel, Basis], victims: list[int]) -> None:
     base, basis = poisoned
@@ -172,3 +177,118 @@ def test_poison_in_one_users_held_out_examples_spoils_their_scores_only(poisoned
     spoiled, healthy = plora.score(base, basis, [bad, good])
     assert spoiled.personal.nll != spoiled.personal.nll
     assert healthy == plora.score(base, basis, [good])[0]
+
+
+@pytest.fixture(params=["head", "targets"])
+def reached(request: pytest.FixtureRequest, bert: Toy, trained: Population) -> Basis:
+    """A Basis whose users enter at the task head alone, and one whose users enter at the blocks."""
+    basis = trained.basis if request.param == "head" else bert.basis
+    assert plora.Engine(bert.base, basis).reaches_blocks == (request.param == "targets")
+    return basis
+
+
+def told(outcomes: list[Fitted | FitFailed] | list[Fitted | Moved | FitFailed]) -> list[bytes]:
+    """All that is kept of each user: adapter, the one of its label bias, statistics and losses, to the bit."""
+    found = []
+    for outcome in outcomes:
+        if not isinstance(outcome, Fitted):
+            found.append(repr(outcome).encode())
+            continue
+        parts = [plora.dumps(outcome.adapter), repr((outcome.left_out, outcome.left_out_losses)).encode()]
+        if outcome.bias is not None:
+            parts += [plora.dumps(outcome.bias.adapter), repr(outcome.bias.left_out).encode()]
+        if outcome.statistics is not None:
+            parts.append(plora.dumps(outcome.statistics))
+        found.append(b"".join(parts))
+    return found
+
+
+def grown(base: BaseModel, basis: Basis, crowd: list[list[Example]]) -> list[Refit]:
+    """The crowd with statistics of what came before and two new examples each."""
+    before = plora.fit(base, basis, crowd, FitSettings(tolerance=100))
+    found = []
+    for user, outcome in enumerate(before):
+        assert isinstance(outcome, Fitted)
+        assert isinstance(outcome.statistics, Statistics)
+        found.append(Refit(outcome.statistics, toys.reviews(2, 900 + user, toys.TRIBES[user % 4])))
+    return found
+
+
+def test_of_64_users_the_absent_ones_share_in_a_step_is_nothing(bert: Toy, reached: Basis) -> None:
+    crowd = members(64)
+    owner = torch.tensor([user for user, examples in enumerate(crowd) for _ in examples])
+    present = torch.tensor([user % 5 == 0 for user in range(64)])
+    vectors = toys.vectors(64, reached.spec.dimensions)
+    rows = encode_all(bert.base, reached, [example for examples in crowd for example in examples])
+    with passes(plora.Engine(bert.base, reached), rows) as run:
+        _, gradients = run.gradients(vectors[owner], present[owner])
+        everyone = vectors.clone().requires_grad_()
+        total = torch.zeros(())
+        for batch in run.batches():  # absent users sit in the same micro-batches, their losses are not asked for
+            mine = torch.zeros(batch.ids.shape[0], reached.spec.dimensions)
+            mine[: len(batch.index)] = everyone[owner[batch.index]]
+            losses = torch.nn.functional.cross_entropy(run.logits(batch, mine), batch.targets, reduction="none")
+            total = total + losses[: len(batch.index)][present[owner[batch.index]]].sum()
+        torch.autograd.backward(total)
+    assert everyone.grad is not None
+    assert bool((everyone.grad[~present] == 0).all())
+    assert bool((everyone.grad[present] != 0).any(1).all())
+    assert bool((gradients[~present[owner]] == 0).all())
+    assert bool((gradients[present[owner]] != 0).any())
+    largest = float(everyone.grad[~present].abs().max())
+    record("C4", 2, users=64, absent=int((~present).sum()), largest_absent_gradient=largest)
+
+
+def test_one_users_data_change_no_byte_of_the_63_others(bert: Toy, reached: Basis) -> None:
+    crowd = members(64)
+    changed = [list(examples) for examples in crowd]
+    changed[20] = [Example(example.text, toys.LABELS[0]) for example in toys.reviews(9, 7)]
+    before, after = (told(plora.fit(bert.base, reached, each)) for each in (crowd, changed))
+    assert [user for user in range(64) if before[user] != after[user]] == [20]
+    (alone,) = told(plora.fit(bert.base, reached, changed[20:21]))
+    assert alone == after[20]
+
+
+def test_one_users_new_data_change_no_byte_of_the_63_others_refits(bert: Toy, reached: Basis) -> None:
+    cohort = grown(bert.base, reached, members(64))
+    changed = list(cohort)
+    changed[20] = Refit(cohort[20].statistics, [Example(each.text, toys.LABELS[1]) for each in toys.reviews(3, 7)])
+    before, after = (told(plora.refit(bert.base, reached, each)) for each in (cohort, changed))
+    assert [user for user in range(64) if before[user] != after[user]] == [20]
+    for user in (0, 20, 63):
+        assert told(plora.refit(bert.base, reached, changed[user : user + 1])) == [after[user]]
+
+
+def test_new_data_that_give_nan_fail_their_own_users_refit_only(poisoned: tuple[BaseModel, Basis]) -> None:
+    base, basis = poisoned
+    cohort = grown(base, basis, members(64))
+    bad = [*cohort[:30], Refit(cohort[30].statistics, [Example("the soup was poison", "like")]), *cohort[31:]]
+    healthy, spoiled = (told(plora.refit(base, basis, each)) for each in (cohort, bad))
+    assert [user for user in range(64) if healthy[user] != spoiled[user]] == [30]
+    assert spoiled[30] == repr(FitFailed(FitFailure.NOT_FINITE)).encode()
+
+
+def test_with_privacy_data_that_give_nan_count_as_a_blank(poisoned: tuple[BaseModel, Basis]) -> None:
+    base, basis = poisoned
+    settings = FitSettings(privacy=Privacy(float("inf"), clip=0.5))
+    crowd = members(64)
+    with_poison = [
+        [*examples, *([Example("the soup was poison", "like")] * (user == 30))] for user, examples in enumerate(crowd)
+    ]
+    healthy, spoiled = (told(plora.fit(base, basis, each, settings)) for each in (crowd, with_poison))
+    assert [user for user in range(64) if healthy[user] != spoiled[user]] == [30]
+    assert all(isinstance(outcome, Fitted) for outcome in plora.fit(base, basis, with_poison, settings))
+
+
+def test_a_fit_and_a_refit_draw_nothing_at_random(bert: Toy, reached: Basis) -> None:
+    """There is no seed to derive: whatever state the process's generators are in, and it is left as it was."""
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        states = torch.get_rng_state(), random.getstate()
+        cohort = grown(bert.base, reached, members(8))
+        found.append((told(plora.fit(bert.base, reached, members(8))), told(plora.refit(bert.base, reached, cohort))))
+        assert torch.equal(torch.get_rng_state(), states[0])
+        assert random.getstate() == states[1]
+    assert found[0] == found[1]
