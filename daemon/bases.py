@@ -6,42 +6,47 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 
-from daemon import logs
+from daemon import clock, logs
 from daemon.basis_watch import BasisWatch
-from daemon.facts import pause_s
+from daemon.facts import tries_of
+from daemon.failures import SPENT, code_of, failure_of
 from daemon.leases import Leases
 from daemon.messages import BasisProgress, BasisRequest, Labelled
 from daemon.metrics import Metrics
 from daemon.settings import Settings
 from daemon.shards import Shard, cut
 from daemon.taught import Lesson, before, taught_by, with_lesson
-from daemon.trainer_client import TrainerClient, TrainerError, TrainerFailed
+from daemon.trainer_client import TrainerClient, TrainerError, TrainerLost
 from policies import Policies
-from storage import BasisRecord, StaleEpoch, Store
+from policies.attempts import Dead, Failure
+from storage import BasisRecord, StaleEpoch, Store, Unreadable
 
 CONTENTS_KEPT = 4
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 
 
 class BasisContents:
     """The bytes of the Bases used last. A Basis never changes, so what was read once stays right."""
 
-    def __init__(self, store: Store, keep: int = CONTENTS_KEPT) -> None:
-        self._store, self._keep = store, keep
+    def __init__(self, store: Store, keep: int = CONTENTS_KEPT, now: Callable[[], datetime] = clock.now) -> None:
+        self._store, self._keep, self._now = store, keep, now
         self._contents: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._lock = threading.Lock()
 
     def read(self, tenant: str, fingerprint: str) -> bytes:
-        """Raises storage's UnknownBasis where `tenant` has no such Basis."""
+        """Raises storage's UnknownBasis where `tenant` has no such Basis, Unreadable where it was lost just now."""
         key = (tenant, fingerprint)
         with self._lock:
             if key in self._contents:
                 self._contents.move_to_end(key)
                 return self._contents[key]
-        content = self._store.basis_content(fingerprint, tenant)
+        try:
+            content = self._store.basis_content(fingerprint, tenant)
+        except Unreadable:
+            self._store.mend_basis(fingerprint, tenant, self._now())
+            raise
         with self._lock:
             self._contents[key] = content
             while len(self._contents) > self._keep:
@@ -145,18 +150,17 @@ class BasisTraining:
         return Lesson(record.created_at, self._settings.selection, max(1, least))
 
     def _put_back(self, record: BasisRecord, error: Exception) -> None:
-        """Queue it again, or fail it if its own attempts are spent; an absent Trainer costs no attempt."""
-        code = error.code if isinstance(error, TrainerError) else type(error).__name__
-        ours = isinstance(error, TrainerFailed) or not isinstance(error, TrainerError)
-        now = self._now()
+        """Queue it again or fail it, as policy has it for runs; but a Trainer lost in hours of work costs nothing."""
+        code, now = code_of(error), self._now()
+        failure = Failure.ABSENCE if isinstance(error, TrainerLost) else failure_of(error)
+        decision = self._policies.after(failure, tries_of(record), self._settings.attempts, now)
         logs.write_error("basis_attempt", error, {"basis": record.id, "attempt": record.attempts, "code": code})
         try:
-            if ours and record.attempts >= self._settings.max_attempts:
+            if isinstance(decision, Dead):
                 self._store.fail_basis(record.id, record.epoch, code, now)
                 with suppress(TrainerError):
                     self._trainer.forget_population(str(record.id))
                 return
-            pause = pause_s(record.attempts, record.id, base_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
-            self._store.retry_basis(record.id, record.epoch, now + timedelta(seconds=pause), code, now)
+            self._store.retry_basis(record.id, record.epoch, decision.at, code, now, spent=SPENT[failure])
         except StaleEpoch:
             self._metrics.fence_rejections.inc()

@@ -20,7 +20,7 @@ from daemon.spool import Spool
 from daemon.trainer_order import KEY_FILE, TRAINER_NICENESS, TrainerOrder
 from daemon.trainers import load_models
 from plora.peers import GroupPeers
-from storage.keys import read_key
+from storage.keyfiles import read_key
 
 REQUEST, CONTENT, REPORT, FAILURE = "request", "content", "report", "failure"
 

@@ -1,6 +1,7 @@
 """How the command line asks the running daemon: HTTP, with the operator's token from the key directory."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Self
 from urllib.parse import quote
 
@@ -11,6 +12,16 @@ from daemon.settings import Settings
 from storage.keyfiles import read_secret
 
 TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a command sends: a method, the parts of the path after /v1, query and body."""
+
+    method: str
+    path: tuple[str, ...]
+    query: dict[str, str | int] | None = None
+    body: dict[str, object] | None = None
 
 
 class DaemonAway(DaemonError):

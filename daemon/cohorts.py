@@ -8,17 +8,19 @@ from itertools import groupby
 from daemon import logs
 from daemon.bases import BasisContents
 from daemon.expectations import Expectations
-from daemon.facts import load_of
+from daemon.facts import load_of, tries_of
 from daemon.judging import Judging
 from daemon.leases import Leases
 from daemon.messages import FitAnswer, FitRequest, MemberFailed, MemberFitted
 from daemon.metrics import Metrics
 from daemon.prepared import Prepared, prepare
-from daemon.settings import Settings
-from daemon.settling import ABSENCES, Settling
+from daemon.promises import Promise
+from daemon.settings import FitChoices, Settings
+from daemon.settling import Settling
 from daemon.taught import Lesson, lesson_of
 from daemon.trainer_client import TrainerClient
 from policies import Policies
+from policies.attempts import Dead, Try
 from policies.drift import Steady
 from policies.selection import NotEnough
 from storage import Material, Run, Store, Unreadable
@@ -44,20 +46,35 @@ class Cohorts:
     ) -> None:
         self._store, self._policies, self._trainer, self._settings = store, policies, trainer, settings
         self._leases, self._contents, self._metrics = leases, contents, metrics
-        self._least = settings.selection.min_learn
+        self._least, self._now = settings.selection.min_learn, now
+        self._promise = promise_of(settings.fit)
         self.expectations = Expectations(store, settings.promotion, metrics, now)
         self._judging = Judging(policies, settings, self.expectations)
         self._settling = Settling(
             store, policies, settings, judging=self._judging, leases=leases, metrics=metrics, now=now
         )
 
-    def carry_out(self, runs: Sequence[Run]) -> None:
-        """Settle every run: succeeded, failed, cancelled, queued again, or dropped because its claim was lost."""
-        with self._leases.runs(runs):
-            ordered = sorted(runs, key=lambda run: (run.tenant, run.basis))
+    def carry_out(self, runs: Sequence[Run], since: float) -> None:
+        """Settle every run: succeeded, failed, cancelled, queued again, or dropped because its claim was lost.
+
+        `since` is the monotonic time from which their leases count.
+        """
+        with self._leases.runs(runs, since):
+            # failpoint: claimed
+            tried = [run for run in runs if self._is_tried(run)]
+            ordered = sorted(tried, key=lambda run: (run.tenant, run.basis))
             for (tenant, basis), group in groupby(ordered, key=lambda run: (run.tenant, run.basis)):
                 for cohort in self._pack(self._prepare(tenant, basis, list(group))):
                     self._fit(tenant, basis, cohort)
+
+    def _is_tried(self, run: Run) -> bool:
+        decision = self._before(run, self._settings.fit.max_users)
+        if isinstance(decision, Dead):
+            self._settling.bury(run, decision.code, decision.reason)
+        return isinstance(decision, Try)
+
+    def _before(self, run: Run, company: int) -> Try | Dead:
+        return self._policies.before(tries_of(run), self._settings.attempts, company)
 
     def _prepare(self, tenant: str, basis: str, runs: Sequence[Run]) -> list[Prepared]:
         try:
@@ -78,6 +95,7 @@ class Cohorts:
     def _prepare_one(self, run: Run, material: Material | Unreadable, lesson: Lesson | None) -> Prepared | None:
         try:
             if isinstance(material, Unreadable):
+                self._store.mend_adapter(run.user, self._now())  # then the next attempt does without it
                 raise material
             ready = prepare(run, material, self._policies, self._settings, lesson)
             if isinstance(ready, NotEnough):
@@ -89,18 +107,19 @@ class Cohorts:
             return None
 
     def _pack(self, prepared: Sequence[Prepared]) -> list[list[Prepared]]:
-        """Cohorts within the token budget. A run that may have brought a Trainer down goes alone."""
-        by_run = {each.run.id: each for each in prepared}
-        settings = self._settings
+        """Cohorts within the token budget, of runs that may go in equally large company; the largest first."""
+        by_company: dict[int, dict[int, Prepared]] = {}
+        everybody = min(self._settings.fit.max_users, max(1, len(prepared)))
+        for each in prepared:
+            decision = self._before(each.run, everybody)
+            company = decision.company if isinstance(decision, Try) else 1
+            by_company.setdefault(company, {})[each.run.id] = each
         cohorts: list[list[Prepared]] = []
-        for suspects, max_users in ((False, settings.fit.max_users), (True, 1)):
-            loads = [
-                load_of(each.run.id, each.rows, settings.max_tokens)
-                for each in prepared
-                if is_suspect(each.run) is suspects
-            ]
-            packed = self._policies.pack(loads, settings.fit.token_budget, max_users)
-            cohorts += [[by_run[run] for run in cohort] for cohort in packed]
+        for company in sorted(by_company, reverse=True):
+            members = by_company[company]
+            loads = [load_of(run, each.rows, self._settings.max_tokens) for run, each in members.items()]
+            packed = self._policies.pack(loads, self._settings.fit.token_budget, company)
+            cohorts += [[members[run] for run in cohort] for cohort in packed]
         return cohorts
 
     def _fit(self, tenant: str, basis: str, cohort: Sequence[Prepared]) -> None:
@@ -113,9 +132,11 @@ class Cohorts:
             for each in held:
                 self._settling.put_back(each.run, error)
             return
+        # failpoint: fitted
         self._observe(answer)
         self._look(basis, held)
-        self._settling.settle(*self._followed(tenant, basis, held, answer.outcomes))
+        outcomes = [promised(each, self._promise) for each in answer.outcomes]
+        self._settling.settle(*self._followed(tenant, basis, held, outcomes))
 
     def _look(self, basis: str, cohort: Sequence[Prepared]) -> None:
         try:
@@ -152,8 +173,8 @@ class Cohorts:
         return settled, found
 
     def _changed(self, prepared: Prepared, outcome: Outcome) -> bool:
-        if not isinstance(outcome, MemberFitted):
-            return False
+        if not isinstance(outcome, MemberFitted) or self._promise is not None:
+            return False  # of two vectors from the same examples both would count against the promise
         return not isinstance(self._judging.watch(prepared, outcome), Steady)
 
     def _request(self, basis: str, cohort: Sequence[Prepared]) -> FitRequest:
@@ -165,6 +186,7 @@ class Cohorts:
             learning_rate=fit.learning_rate,
             optimizer=None if fit.optimizer == AUTO else fit.optimizer,
             precision=fit.precision,
+            privacy=self._promise,
         )
 
     def _observe(self, answer: FitAnswer) -> None:
@@ -174,6 +196,15 @@ class Cohorts:
         logs.write("cohort_fitted", {"runs": len(answer.outcomes), "seconds": seconds})
 
 
-def is_suspect(run: Run) -> bool:
-    """Whether it is time to see if this run is what brings Trainers down: it failed twice for no outer reason."""
-    return run.crashes >= 2 or (run.attempts >= 3 and run.error_code is not None and run.error_code not in ABSENCES)
+def promise_of(choices: FitChoices) -> Promise | None:
+    """What a Trainer is to promise; None: nothing."""
+    return None if choices.epsilon is None else Promise(choices.epsilon, choices.delta, choices.clip)
+
+
+def promised(outcome: Outcome, wanted: Promise | None) -> Outcome:
+    """The outcome, if it keeps what was wanted: a Trainer of an older release does not read what it does not know."""
+    if wanted is None or isinstance(outcome, MemberFailed):
+        return outcome
+    if outcome.privacy is not None and outcome.privacy.promise == wanted and outcome.statistics is None:
+        return outcome
+    return MemberFailed(outcome.run, "without_privacy")

@@ -7,26 +7,18 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
+from daemon import custody
 from daemon import settings as settings_module
-from daemon.client import Client, DaemonAway
+from daemon.caller_commands import add_callers, add_tenants
+from daemon.client import Client, DaemonAway, Request
 from daemon.errors import DaemonError
 from daemon.settings import Settings
 from storage import StorageError
 
 DONE, REFUSED, AWAY = 0, 1, 2
 Answer = dict[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a command sends: a method, the parts of the path after /v1, query and body."""
-
-    method: str
-    path: tuple[str, ...]
-    query: dict[str, str | int] | None = None
-    body: dict[str, object] | None = None
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -61,16 +53,27 @@ def parser() -> argparse.ArgumentParser:
     runs = _remote(commands, "runs", "list training runs", _runs)
     runs.add_argument("--state", choices=["queued", "running", "succeeded", "failed", "cancelled"])
     runs.add_argument("--limit", type=int, default=100)
+    _dead_letters(runs)
     rollback = _remote(commands, "rollback", "serve an earlier version to a user", _rollback)
     rollback.add_argument("user", help="the host's id of a user")
     rollback.add_argument("--to", type=int, help="a version; 0 is the generic model; default: the latest retired one")
     forget = _remote(commands, "forget", "destroy everything of a user", _forget)
     forget.add_argument("user", help="the host's id of a user")
+    forget.add_argument("--receipt", action="store_true", help="forget nobody: show the receipt of an earlier erasure")
+    _erasures(commands)
+    _backups(commands)
     _basis(commands)
     keys = commands.add_parser("keys", help="the key ring").add_subparsers(required=True, metavar="ACTION")
+    _remote(keys, "status", "list the key epochs", lambda _: Request("GET", ("keys",)))
     _remote(keys, "rotate", "make a new key epoch and rewrap every data key", _rotate)
+    about = "rotate, and destroy the old epochs"
+    _remote(keys, "roll-epoch", about, lambda _: Request("POST", ("keys", "roll-epoch")))
     audit = commands.add_parser("audit", help="the audit log").add_subparsers(required=True, metavar="ACTION")
-    _remote(audit, "verify", "walk the hash chain", _verify)
+    _audit(audit)
+    callers = commands.add_parser("callers", help="who may ask").add_subparsers(required=True, metavar="ACTION")
+    add_callers(callers, _remote)
+    tenants = commands.add_parser("tenants", help="closed worlds").add_subparsers(required=True, metavar="ACTION")
+    add_tenants(tenants, _remote)
     return top
 
 
@@ -84,6 +87,95 @@ def _basis(commands: "Commands[argparse.ArgumentParser]") -> None:
     train = _remote(actions, "train", "train a basis on the users who consented", _train_basis)
     train.add_argument("--name", default="main")
     _remote(actions, "list", "list bases", lambda _: Request("GET", ("bases",)))
+
+
+def _dead_letters(runs: argparse.ArgumentParser) -> None:
+    about = "runs that were given up"
+    kinds = runs.add_subparsers(metavar="KIND")
+    actions = kinds.add_parser("dead-letter", help=about, description=about).add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    listing = _remote(actions, "list", "list them, oldest first", _list_dead)
+    listing.add_argument("--limit", type=int, default=100)
+    listing.add_argument("--after", type=int, default=0, help="a run: list those behind it")
+    retry = _remote(actions, "retry", "queue new runs in their place", _retry_dead)
+    which = retry.add_mutually_exclusive_group(required=True)
+    which.add_argument("dead", nargs="?", type=int, metavar="RUN", help="one of them")
+    which.add_argument("--all", action="store_true", help="the oldest thousand")
+
+
+def _erasures(commands: "Commands[argparse.ArgumentParser]") -> None:
+    actions = commands.add_parser("erasures", help="receipts of forgotten users").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    listing = _remote(
+        actions,
+        "list",
+        "list them, newest first",
+        lambda options: Request("GET", ("erasures",), {"limit": options.limit}),
+    )
+    listing.add_argument("--limit", type=int, default=100)
+    verify = _kept(
+        actions,
+        "verify",
+        "check a receipt by the public key alone",
+        lambda options, _: custody.verify_receipt(options.file, options.key),
+    )
+    verify.add_argument("file", type=Path, help="the JSON that forgetting answered")
+    verify.add_argument("--key", required=True, help="the public key, from `audit export-key`")
+
+
+def _audit(actions: "Commands[argparse.ArgumentParser]") -> None:
+    verify = _local(
+        actions,
+        "verify",
+        "hold the audit log against its chain, checkpoints and exports",
+        lambda options, settings: (
+            _say(options, custody.verify_offline(settings, options.exports, options.key))
+            if options.exports
+            else _ask(options, settings, Request("GET", ("audit", "verify")))
+        ),
+    )
+    verify.add_argument("--exports", help="without the daemon: hold its stopped database against this place")
+    verify.add_argument("--key", default="", help="with --exports: the public key; default: that of the key directory")
+    _kept(
+        actions,
+        "accept-restore",
+        "state that the stopped database is a backup that was put back",
+        lambda _, settings: custody.accept_restore(settings),
+    )
+    _kept(
+        actions,
+        "export-key",
+        "print the public key of receipts and checkpoints",
+        lambda _, settings: custody.export_key(settings),
+    )
+
+
+def _backups(commands: "Commands[argparse.ArgumentParser]") -> None:
+    backup = _kept(
+        commands,
+        "backup",
+        "copy database and blobs, never the keys",
+        lambda options, settings: custody.back_up(settings, options.to),
+    )
+    backup.add_argument("--to", type=Path, required=True, help="a new directory")
+    restore = _kept(
+        commands,
+        "restore",
+        "put a backup back into an empty data directory",
+        lambda options, settings: custody.restore(settings, options.source),
+    )
+    restore.add_argument("--from", dest="source", type=Path, required=True, help="the directory of a backup")
+
+
+def _kept(
+    commands: "Commands[argparse.ArgumentParser]",
+    name: str,
+    about: str,
+    act: Callable[[argparse.Namespace, Settings], Answer],
+) -> argparse.ArgumentParser:
+    return _local(commands, name, about, lambda options, settings: _say(options, act(options, settings)))
 
 
 def _local(
@@ -132,11 +224,21 @@ def _runs(options: argparse.Namespace) -> Request:
     return Request("GET", ("runs",), {"limit": options.limit, **state})
 
 
+def _list_dead(options: argparse.Namespace) -> Request:
+    return Request("GET", ("runs", "dead-letter"), {"limit": options.limit, "after": options.after})
+
+
+def _retry_dead(options: argparse.Namespace) -> Request:
+    return Request("POST", ("runs", "dead-letter", "retry"), body={"run": options.dead})
+
+
 def _rollback(options: argparse.Namespace) -> Request:
     return Request("POST", ("users", options.user, "rollback"), body={"to": options.to})
 
 
 def _forget(options: argparse.Namespace) -> Request:
+    if options.receipt:
+        return Request("GET", ("users", options.user, "erasure"))
     return Request("DELETE", ("users", options.user))
 
 
@@ -148,13 +250,13 @@ def _rotate(_: argparse.Namespace) -> Request:
     return Request("POST", ("keys", "rotate"))
 
 
-def _verify(_: argparse.Namespace) -> Request:
-    return Request("GET", ("audit", "verify"))
-
-
 def _ask(options: argparse.Namespace, settings: Settings, request: Request) -> int:
     with Client(settings) as client:
         answer = client.ask(request.method, request.path, query=request.query, body=request.body)
+    return _say(options, answer)
+
+
+def _say(options: argparse.Namespace, answer: Answer) -> int:
     print(json.dumps(answer, indent=2) if options.json else _text(answer))
     return REFUSED if answer.get("ok") is False else DONE
 

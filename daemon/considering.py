@@ -11,6 +11,7 @@ from datetime import datetime
 from daemon import logs
 
 MOST_WAITING = 10_000
+STOP_S = 2.0
 
 
 class Considering:
@@ -27,13 +28,13 @@ class Considering:
         """Begin to work."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End after the user at hand."""
+    def stop(self, timeout_s: float = STOP_S) -> None:
+        """End after the user at hand, and do not wait longer than this."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(timeout_s)
 
     def add(self, user: str) -> None:
         """Have `user` considered soon."""

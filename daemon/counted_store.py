@@ -8,6 +8,7 @@ from daemon.metrics import Metrics
 from storage import (
     AdapterVersion,
     BasisRecord,
+    BlobScrub,
     Event,
     EventIdReused,
     Finished,
@@ -84,6 +85,22 @@ class CountedStore(Store):
             content = super().basis_content(fingerprint, tenant)
         self.metrics.unseal.labels("basis", "ok").inc()
         return content
+
+    def scrub_blobs(self, now: datetime, share: float = 0.01) -> BlobScrub:
+        found = super().scrub_blobs(now, share)
+        self.metrics.lost.labels("basis").inc(len(found.lost_bases))
+        self.metrics.lost.labels("adapter").inc(len(found.lost_adapters))
+        return found
+
+    def mend_basis(self, fingerprint: str, tenant: str, now: datetime) -> bool:
+        lost = super().mend_basis(fingerprint, tenant, now)
+        self.metrics.lost.labels("basis").inc(lost)
+        return lost
+
+    def mend_adapter(self, user: str, now: datetime) -> bool:
+        lost = super().mend_adapter(user, now)
+        self.metrics.lost.labels("adapter").inc(lost)
+        return lost
 
     def _counted(self, found: StoredAdapter | None) -> StoredAdapter | None:
         self.metrics.unseal.labels("adapter", "ok").inc(found is not None)

@@ -44,3 +44,9 @@ class ForbiddenEvent(EventRefused):
     """An event that this caller may not send."""
 
     status = 403
+
+
+class TooManyEvents(EventRefused):
+    """More events of one user than are let in; sent again later, it is taken."""
+
+    status = 429

@@ -5,12 +5,13 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from daemon.events import LabelledExample
+from policies.attempts import Tries
 from policies.cohort import Load
 from policies.retention import Inventory, StoredEvent, StoredVersion
 from policies.retention import VersionState as PolicyVersionState
 from policies.selection import Candidate
 from policies.trigger import Activity
-from storage import ActivityRow, AdapterVersion, Event
+from storage import ActivityRow, AdapterVersion, BasisRecord, Event, Run
 
 CHARACTERS_PER_TOKEN = 3
 """A low guess, so that a cohort is rather too small than too large."""
@@ -28,6 +29,7 @@ def activity_of(row: ActivityRow, *, basis_ready: bool) -> Activity:
         runs_today=row.runs_today,
         basis_ready=basis_ready,
         forgotten=row.forgotten,
+        dead=row.dead,
     )
 
 
@@ -66,11 +68,10 @@ def waited_s(events: Iterable[Event], now: datetime) -> float:
     return max(0.0, (now - newest).total_seconds())
 
 
-def pause_s(attempts: int, run: int, *, base_s: float, longest_s: float) -> float:
-    """How long to wait after so many attempts: doubling, bounded, and up to a half more by the run."""
-    doubled = min(longest_s, base_s * float(1 << min(attempts, 16)))
-    share = hashlib.sha256(f"{run}:{attempts}".encode()).digest()[0] / 255
-    return doubled * (1 + share / 2)
+def tries_of(claimed: Run | BasisRecord) -> Tries:
+    """How a claimed run, or Basis, fared before this claim, which its `attempts` count and its `epoch` numbers."""
+    errors = max(0, claimed.attempts - 1 - claimed.crashes)
+    return Tries(claimed.id, claims=claimed.epoch, errors=errors, crashes=claimed.crashes)
 
 
 def _digest(text: str) -> bytes:

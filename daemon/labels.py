@@ -1,10 +1,13 @@
 """Which labels a tenant's current Basis knows. A Basis never changes, so reading it once is enough."""
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 
 from daemon.bases import BasisContents
 from storage import Store
+
+KEPT = 256
 
 
 class Labels:
@@ -12,7 +15,7 @@ class Labels:
 
     def __init__(self, store: Store, contents: BasisContents, read: Callable[[bytes], frozenset[str] | None]) -> None:
         self._store, self._contents, self._read = store, contents, read
-        self._known: dict[str, frozenset[str] | None] = {}
+        self._known: OrderedDict[str, frozenset[str] | None] = OrderedDict()
         self._lock = threading.Lock()
 
     def of(self, tenant: str) -> frozenset[str] | None:
@@ -23,4 +26,6 @@ class Labels:
         with self._lock:
             if basis.fingerprint not in self._known:
                 self._known[basis.fingerprint] = self._read(self._contents.read(tenant, basis.fingerprint))
+                while len(self._known) > KEPT:
+                    self._known.popitem(last=False)
             return self._known[basis.fingerprint]

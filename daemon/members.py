@@ -22,6 +22,7 @@ from daemon.messages import (
 )
 from daemon.models import Models
 from daemon.places import Place, place_of
+from daemon.promises import Kept, Promise
 
 Fit = plora.Fitted | plora.FitFailed
 
@@ -40,7 +41,7 @@ def fit_cohort(models: Models, request: FitRequest) -> FitAnswer | BasisMissing:
         try:
             fits, modes = _fit(engine, places, settings)
             fitted = monotonic()
-            settled = _settle(engine, places, fits, modes)
+            settled = _settle(engine, places, fits, modes, settings.privacy)
         finally:
             _zero(places, fits)
     return FitAnswer(settled, fitted - begun, monotonic() - fitted)
@@ -102,15 +103,33 @@ def _of_all(place: Place, fit: plora.Fitted) -> plora.Fitted:
 
 
 def _settle(
-    engine: plora.Engine, places: Sequence[Place], fits: Sequence[Fit], modes: Sequence[Mode]
+    engine: plora.Engine,
+    places: Sequence[Place],
+    fits: Sequence[Fit],
+    modes: Sequence[Mode],
+    privacy: plora.Privacy | None,
 ) -> tuple[MemberFitted | MemberFailed, ...]:
     """Each member's outcome, in order."""
     held_out = _held_out(engine, places, fits)
     fresh = fresh_losses(engine, places, fits)
-    return tuple(
+    outcomes = [
         _outcome(engine.basis, place, fit, mode, (held_out.get(at), losses))
         for at, (place, fit, mode, losses) in enumerate(zip(places, fits, modes, fresh, strict=True))
+    ]
+    if privacy is None:
+        return tuple(outcomes)
+    return tuple(
+        replace(each, privacy=_kept(privacy, place.spent)) if isinstance(each, MemberFitted) else each
+        for each, place in zip(outcomes, places, strict=True)
     )
+
+
+def _kept(privacy: plora.Privacy, spent: float | None) -> Kept:
+    promise = Promise(privacy.epsilon, privacy.delta, privacy.clip)
+    if spent is None:
+        return Kept(promise, None, None)
+    total = privacy.after(spent)
+    return Kept(promise, total if math.isfinite(total) else None, spent + privacy.mu**2)
 
 
 def _outcome(
@@ -171,10 +190,19 @@ def _zero(places: Sequence[Place], fits: Sequence[Fit]) -> None:
     for place, fit in zip(places, fits, strict=False):
         if place.current is not None:
             place.current.vector.zero_()
+        if place.statistics is not None:
+            _zero_statistics(place.statistics)
         if isinstance(fit, plora.Fitted):
             fit.adapter.vector.zero_()
+            if fit.statistics is not None:
+                _zero_statistics(fit.statistics)
             if fit.bias is not None:
                 fit.bias.adapter.vector.zero_()
+
+
+def _zero_statistics(statistics: plora.Statistics) -> None:
+    for part in (statistics.point, statistics.gradient, statistics.information):
+        part.zero_()
 
 
 def _settings(request: FitRequest) -> plora.FitSettings:
@@ -185,4 +213,7 @@ def _settings(request: FitRequest) -> plora.FitSettings:
         chosen = replace(chosen, steps=request.steps)
     if request.learning_rate is not None:
         chosen = replace(chosen, rate=request.learning_rate)
+    if request.privacy is not None:
+        asked = request.privacy
+        chosen = replace(chosen, privacy=plora.Privacy(asked.epsilon, asked.delta, asked.clip))
     return chosen

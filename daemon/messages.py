@@ -11,6 +11,8 @@ from typing import Literal
 
 from pydantic import Base64Bytes, TypeAdapter
 
+from daemon.promises import Kept, Promise
+
 Labelled = tuple[str, str]
 """A text and its target."""
 
@@ -22,7 +24,8 @@ class Member:
     Every example to learn from is judged by what the others give; `judged` are the places of those that are evidence,
     None: all. Only an optimizer that cannot judge so needs `held_out`. `fresh` are the places, in `learn` followed by
     `held_out`, of what the adapter in use, `current`, has not learnt. With `statistics`, which cover the first
-    `covered` examples to learn from and were worth `kept`, a document of scores, only the others are new.
+    `covered` examples to learn from and were worth `kept`, a document of scores, only the others are new. `spent` is
+    what Kept says of the user's last version, 0 of nobody's.
     """
 
     run: int
@@ -35,11 +38,15 @@ class Member:
     statistics: Base64Bytes | None = field(default=None, repr=False)
     covered: int = 0
     kept: str | None = None
+    spent: float | None = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class FitRequest:
-    """Fit and score a cohort on the Basis with this fingerprint. None leaves a choice to the library."""
+    """Fit and score a cohort on the Basis with this fingerprint. None leaves a choice to the library.
+
+    With `privacy` every vector is fitted under that promise, and judged on what is held out alone.
+    """
 
     basis: str
     members: tuple[Member, ...] = field(repr=False)
@@ -47,6 +54,7 @@ class FitRequest:
     learning_rate: float | None = None
     optimizer: str | None = None
     precision: str = "auto"
+    privacy: Promise | None = None
 
 
 class Mode(Enum):
@@ -85,7 +93,7 @@ class MemberFitted:
 
     `fresh` are losses of what the adapter in use has not learnt. `unknown_labels` counts examples left out as the Basis
     lacks their label. `passes` counts the frozen model's passes over each example learnt from; `statistics` are for the
-    next refit.
+    next refit. `privacy` is the promise that was kept.
     """
 
     run: int
@@ -97,6 +105,7 @@ class MemberFitted:
     mode: Mode = Mode.FULL
     passes: float = 0.0
     statistics: Base64Bytes | None = field(default=None, repr=False)
+    privacy: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,8 +41,12 @@ DECISIONS = ("promoted", "rejected", "rolled_back")
 PARTS = ("whole", "label_bias")
 DRIFTS = ("steady", "drifted", "rolled_back")
 SEALED_KINDS = ("event", "adapter", "statistics", "basis", "material")
+GATED_KINDS = ("adapter", "statistics", "basis")
+LOST_KINDS = ("adapter", "basis")
 FIT_MODES = ("full", "refit", "moved")
 SEAL_OUTCOMES = ("ok", "unreadable")
+RATE_KINDS = ("tenant", "user", "source")
+DENIED_CODES = ("no_token", "wrong_token", "scope_missing", "not_theirs")
 PREDICTION_KINDS = ("personal", "generic", "failed")
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 FIT_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 600.0)
@@ -67,6 +71,8 @@ class Standing(Protocol):
     def users(self) -> int: ...
     @property
     def database_bytes(self) -> int: ...
+    @property
+    def dead_letters(self) -> int: ...
 
 
 class Metrics:
@@ -96,6 +102,7 @@ class Metrics:
         self.current_adapters.set(standing.current_adapters)
         self.users.set(standing.users)
         self.database_bytes.set(standing.database_bytes)
+        self.dead_letters.set(standing.dead_letters)
 
     def observe_restarts(self, restarts: int) -> None:
         """State how often the supervised trainer was started again so far."""
@@ -152,9 +159,12 @@ class Metrics:
         )
 
     def _watch_storage(self) -> None:
+        self.gate = self._counter("gate", "Files that wanted in, by why they were refused.", ("kind", "code"))
+        self.lost = self._counter("lost", "Stored things found damaged or gone, and replaced.", ("kind",))
         self.seal = self._counter("seal", "Values sealed.", ("kind", "outcome"))
         self.unseal = self._counter("unseal", "Values unsealed.", ("kind", "outcome"))
         self.queue_depth = self._gauge("queue_depth", "Runs that wait for a trainer.")
+        self.dead_letters = self._gauge("dead_letters", "Runs that were given up, and that wait for an operator.")
         self.runs_in_progress = self._gauge("runs_in_progress", "Runs that a trainer works on.")
         self.oldest_pending_event = self._gauge(
             "oldest_pending_event_timestamp_seconds", "Arrival of the oldest event no run has used; 0 if none waits."
@@ -166,6 +176,8 @@ class Metrics:
         self.schema_revision_info = Info("plora_schema_revision", "The database's revision.", registry=self.registry)
 
     def _watch_http(self) -> None:
+        self.rate_limited = self._counter("rate_limited", "Requests and events beyond what is let in.", ("kind",))
+        self.denied = self._counter("requests_denied", "Requests of callers who may not.", ("code",))
         self.http_requests = self._counter("http_requests", "Requests answered.", ("method", "route", "status"))
         self.http_duration = self._histogram(
             "http_request_duration_seconds", "Seconds to answer a request.", SECONDS, ("method", "route")
@@ -189,6 +201,17 @@ class Metrics:
             self.fit_passes.labels(mode)
         for kind in PREDICTION_KINDS:
             self.predictions.labels(kind)
+        self._start_storage_at_zero()
+
+    def _start_storage_at_zero(self) -> None:
+        for kind in GATED_KINDS:
+            self.gate.labels(kind, "ok")
+        for kind in LOST_KINDS:
+            self.lost.labels(kind)
+        for kind in RATE_KINDS:
+            self.rate_limited.labels(kind)
+        for code in DENIED_CODES:
+            self.denied.labels(code)
         for kind in SEALED_KINDS:
             for outcome in SEAL_OUTCOMES:
                 self.seal.labels(kind, outcome)

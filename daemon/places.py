@@ -24,6 +24,7 @@ class Place:
     statistics: plora.Statistics | None = field(repr=False)
     covered: int
     kept: plora.Scores | None
+    spent: float | None
 
     @property
     def new(self) -> list[plora.Example]:
@@ -56,6 +57,7 @@ def place_of(basis: plora.Basis, member: Member, settings: plora.FitSettings) ->
         statistics=_statistics(basis, member.statistics, settings),
         covered=sum(at < member.covered for at in known),
         kept=None if member.kept is None else scores.loads(member.kept),
+        spent=member.spent,
     )
 
 
@@ -64,8 +66,11 @@ def _knows(basis: plora.Basis, label: str) -> bool:
 
 
 def _statistics(basis: plora.Basis, content: bytes | None, settings: plora.FitSettings) -> plora.Statistics | None:
-    """None, after which the member is fitted anew, also where they are of another release, Basis or prior."""
-    if content is None or settings.optimizer is not plora.Optimizer.NEWTON:
+    """None, after which the member is fitted anew, also where they are of another release, Basis or prior.
+
+    With privacy always: they were told without noise.
+    """
+    if content is None or settings.privacy is not None or settings.optimizer is not plora.Optimizer.NEWTON:
         return None
     try:
         statistics = plora.loads_statistics(content)

@@ -2,15 +2,17 @@
 
 import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 
+from daemon import clock
 from daemon.bases import BasisContents
 from daemon.errors import DaemonError
 from daemon.messages import Prediction, PredictRequest, Row
 from daemon.trainer_client import TrainerClient
-from storage import Store, UserState
+from storage import Store, UnknownBasis, Unreadable, UserState
 
 GENERIC = 0
 """The version that a prediction without an adapter carries."""
@@ -53,9 +55,15 @@ class Predictor:
     """Answers rows of (user or None, text). Thread-safe."""
 
     def __init__(
-        self, store: Store, trainer: TrainerClient, contents: BasisContents, *, keep: int = ADAPTERS_KEPT
+        self,
+        store: Store,
+        trainer: TrainerClient,
+        contents: BasisContents,
+        *,
+        keep: int = ADAPTERS_KEPT,
+        now: Callable[[], datetime] = clock.now,
     ) -> None:
-        self._store, self._trainer, self._contents, self._keep = store, trainer, contents, keep
+        self._store, self._trainer, self._contents, self._keep, self._now = store, trainer, contents, keep, now
         self._adapters: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -72,9 +80,13 @@ class Predictor:
             by_basis[attached[user].basis].append(at)
         answers: dict[int, Prediction] = {}
         for basis, places in by_basis.items():
-            request = PredictRequest(basis, tuple(Row(rows[at][1], attached[rows[at][0]].adapter) for at in places))
-            answer = self._trainer.predict(request, partial(self._contents.read, tenant, basis))
-            answers.update(zip(places, answer.predictions, strict=True))
+            asked = [Row(rows[at][1], attached[rows[at][0]].adapter) for at in places]
+            try:
+                found = self._ask(tenant, basis, asked)
+            except (UnknownBasis, Unreadable):
+                attached |= self._without(tenant, basis, {rows[at][0] for at in places})
+                found = self._ask(tenant, attached[rows[places[0]][0]].basis, [Row(row.text) for row in asked])
+            answers.update(zip(places, found, strict=True))
         return [_predicted(answers[at], attached[user]) for at, (user, _) in enumerate(rows)]
 
     def forget(self, user: str) -> None:
@@ -82,6 +94,17 @@ class Predictor:
         with self._lock:
             for key in [key for key in self._adapters if key[0] == user]:
                 del self._adapters[key]
+
+    def _ask(self, tenant: str, basis: str, rows: Sequence[Row]) -> Sequence[Prediction]:
+        request = PredictRequest(basis, tuple(rows))
+        return self._trainer.predict(request, partial(self._contents.read, tenant, basis)).predictions
+
+    def _without(self, tenant: str, lost: str, users: Iterable[str | None]) -> dict[str | None, _Attached]:
+        """These users on the Basis that serves now that another is lost. Raises Unreadable if it still is that one."""
+        generic = self._generic(tenant)
+        if generic.basis == lost:
+            raise Unreadable(f"basis {lost}")
+        return {user: replace(generic, known_user=user is not None) for user in users}
 
     def _generic(self, tenant: str) -> _Attached:
         basis = self._store.current_basis(tenant)
@@ -97,8 +120,17 @@ class Predictor:
         current = self._store.current_version(found.id)
         if current is None:
             return unadapted
-        content = self._content(found.id, current.version)
+        try:
+            content = self._content(found.id, current.version)
+        except Unreadable:
+            return self._mended(tenant, user, found.id, generic)
         return unadapted if content is None else _Attached(current.basis, current.version, content, known_user=True)
+
+    def _mended(self, tenant: str, user: str | None, found: str, generic: _Attached) -> _Attached:
+        """By the newest version that opens, if it was the version that did not, and not the user's key."""
+        if not self._store.mend_adapter(found, self._now()):
+            raise Unreadable(f"the adapter of user {found}")
+        return self._attached(tenant, user, generic)
 
     def _content(self, user: str, version: int) -> bytes | None:
         """The adapter's bytes. A version never changes, so what was read once stays right; None if just forgotten."""

@@ -9,14 +9,12 @@ from daemon.learnt import Learnt, loads
 from daemon.messages import Labelled, Member
 from daemon.settings import Settings
 from daemon.taught import Lesson, seen_texts
-from daemon.verdict import is_ours, part_of, since_of
+from daemon.verdict import is_ours, part_of, since_of, spent_of
 from policies import Policies
 from policies.promotion import Part
 from policies.refit import Refit
 from policies.selection import Candidate, Division, NotEnough
 from storage import Event, Material, Run, StoredAdapter
-
-ADAM = "adam"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +22,8 @@ class Prepared:
     """A run with what it learns from. `judged`, `fresh` are seqs: of evidence, and of what `current` has not learnt.
 
     With `statistics`, which cover the first `covered` examples to learn from, only the others are new. `since` is the
-    seq from which on the user is learnt from, if they changed.
+    seq from which on the user is learnt from, if they changed. `spent` is what the user's versions have spent of their
+    privacy, None: it is not bounded.
     """
 
     run: Run
@@ -37,6 +36,7 @@ class Prepared:
     statistics: bytes | None = field(default=None, repr=False)
     covered: int = 0
     since: int | None = None
+    spent: float | None = 0.0
 
     @property
     def watermark(self) -> int:
@@ -65,6 +65,7 @@ class Prepared:
             statistics=self.statistics,
             covered=self.covered,
             kept=self.current.version.scores if self.current is not None and self.statistics is not None else None,
+            spent=self.spent,
         )
 
     def anew(self) -> "Prepared":
@@ -99,8 +100,9 @@ def prepare(
     known = _known(examples, learnt, current)
     candidates = candidates_of(examples, known, seen)
     by_seq = {each.seq: each for each in examples}
-    made = Prepared(run, material.events, (), current=current, since=since)
-    if settings.fit.optimizer == ADAM:
+    spent = spent_of(None if material.latest is None else material.latest.scores)
+    made = Prepared(run, material.events, (), current=current, since=since, spent=spent)
+    if settings.fit.divides:
         return _divided(made, candidates, by_seq, policies, settings)
     choice = policies.what(candidates, settings.selection)
     if isinstance(choice, NotEnough):

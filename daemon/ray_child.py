@@ -41,7 +41,7 @@ class Pace:
     misses: int = 5
     first_pause_s: float = 0.5
     longest_pause_s: float = 30.0
-    stop_s: float = 15.0
+    stop_s: float = 8.0
 
 
 @dataclass(slots=True)

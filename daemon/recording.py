@@ -70,6 +70,7 @@ class Recording:
         results = iter(
             self.store.record_events(self.tenant, events, now, default_consent=self.default_consent) if events else []
         )
+        # failpoint: ingest-after-commit
         return [_refused(each) if isinstance(each, EventRefused) else _outcome(next(results)) for each in stretch]
 
 

@@ -5,19 +5,20 @@ tick finds out again what is to be done. It never sleeps: it waits for an event 
 Trainer that became ready, or `stop` sets, and at most until the next tick.
 """
 
+import logging
 import os
 import secrets
 import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
 from daemon import clock, logs
 from daemon.bases import BasisContents, BasisTraining
 from daemon.cohorts import Cohorts
+from daemon.duties import Duties
 from daemon.facts import activity_of
 from daemon.leases import Leases
 from daemon.messages import BasisProgress
@@ -26,7 +27,7 @@ from daemon.settings import Settings
 from daemon.trainer_client import TrainerClient
 from policies import Policies
 from policies.trigger import Train, Wait
-from storage import BasisRecord, Run, StaleEpoch, Store
+from storage import BasisRecord, Run, Store
 
 DUE_PER_TICK = 500
 COHORTS_PER_REPLICA = 2
@@ -49,15 +50,17 @@ class Scheduler:
         now: Callable[[], datetime] = clock.now,
         contents: BasisContents | None = None,
         stop_s: float = STOP_S,
+        monotonic: Callable[[], float] = clock.monotonic,
     ) -> None:
         self._store, self._policies, self._trainer, self._settings = store, policies, trainer, settings
         self._metrics, self._now, self._stop_s = metrics, now, stop_s
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._leases = Leases(store, settings.lease_s, now)
+        self._leases = Leases(store, settings.lease_s, now, monotonic)
         parts = (store, policies, trainer, settings)
         held = contents or BasisContents(store)
         self._cohorts = Cohorts(*parts, leases=self._leases, contents=held, metrics=metrics, now=now)
         self._training = BasisTraining(*parts, leases=self._leases, metrics=metrics, now=now)
+        self._duties = Duties(store, monotonic)
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._busy: Counter[str] = Counter()
         self._quiet = False
@@ -79,7 +82,7 @@ class Scheduler:
             return 0  # without a Basis everyone has to wait
         limits = self._settings.trigger
         least = limits.min_fresh if limits.max_wait_s is None else 1
-        decisions = self._consider(self._store.due_users(now, DUE_PER_TICK, least), now)
+        decisions = self._consider(self._store.due_users(now, DUE_PER_TICK, least, limits.min_fresh_dead), now)
         until = {user: each.until for user, each in decisions.items() if isinstance(each, Wait) and each.until}
         if until:
             self._store.postpone_users(until, now)  # or they would hide who is behind them
@@ -99,7 +102,9 @@ class Scheduler:
             decision = decisions[user] = self._policies.when(activity, self._settings.trigger, now)
             if isinstance(decision, Train) and basis is not None and basis.fingerprint is not None:
                 wanted.append((user, basis.fingerprint, decision.reason))
-        if wanted and self._store.open_runs(wanted, now):
+        seen = {user: row.last_run_at for user, row in rows.items()}
+        if wanted and self._store.open_runs(wanted, now, seen=seen):
+            # failpoint: runs-opened
             self.nudge()
         return decisions
 
@@ -108,8 +113,8 @@ class Scheduler:
         basis = self._claim_basis(now)
         if basis is not None:
             self._carry_out_basis(basis)
-        runs = self._claim_runs(now)
-        self._cohorts.carry_out(runs)
+        runs, since = self._claim_runs(now)
+        self._cohorts.carry_out(runs, since)
         return len(runs) + (basis is not None)
 
     def start(self) -> None:
@@ -132,12 +137,14 @@ class Scheduler:
         """Claim nothing more, give what is at work a moment to end, and put the rest back into the queue."""
         self._stopping.set()
         self._wake.set()
+        until = clock.monotonic() + self._stop_s
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(self._stop_s)
         with self._changed:
-            self._changed.wait_for(lambda: not self._busy.total(), self._stop_s)
+            self._changed.wait_for(lambda: not self._busy.total(), max(0.0, until - clock.monotonic()))
         self._leases.stop()
         self._release()
+        self._in_peace("audit", lambda: self._duties.end(self._now()))
 
     def _loop(self) -> None:
         next_tick = next_upkeep = clock.monotonic()
@@ -149,15 +156,27 @@ class Scheduler:
                 next_tick = clock.monotonic() + self._settings.tick_s
             if clock.monotonic() >= next_upkeep:
                 next_upkeep = clock.monotonic() + UPKEEP_S
-                self._in_peace("upkeep", self.keep_up)
+                self._in_peace("upkeep", self._begin_upkeep)
             self._in_peace("tick", partial(self._look, is_due))
+            if self._duties.due() and not self._busy["audit"]:
+                self._in_peace("audit", lambda: self._begin("audit", lambda: self._duties.look(self._now())))
+
+    def _begin_upkeep(self) -> None:
+        """Beside everything else: a bucket may take its time."""
+        if not self._busy["upkeep"]:
+            self._begin("upkeep", self.keep_up)
 
     def keep_up(self) -> None:
-        """What needs no haste: gauges, erase what a reader kept from being erased, and blobs that no row names."""
+        """What needs no haste: gauges, what a reader kept from being erased, blobs that no row names, and lost ones."""
         now = self._now()
         self._cohorts.expectations.look()
         self._store.scrub(now)
+        self._duties.keep_up(now)
         self._store.sweep_blobs(now)
+        found = self._store.scrub_blobs(now)
+        if found.lost_bases or found.lost_adapters:
+            facts = {"versions": len(found.lost_adapters), "count": len(found.lost_bases)}
+            logs.write("lost", facts, level=logging.ERROR)
 
     def _in_peace(self, action: str, act: Callable[[], object]) -> None:
         try:
@@ -183,10 +202,13 @@ class Scheduler:
         if not self._busy["basis"] and (basis := self._claim_basis(self._now())) is not None:
             self._begin("basis", partial(self._carry_out_basis, basis))
         replicas = self._settings.replicas
-        while (busy := self._busy["runs"]) < COHORTS_PER_REPLICA * replicas and (runs := self._claim_runs(self._now())):
+        while (busy := self._busy["runs"]) < COHORTS_PER_REPLICA * replicas:
+            runs, since = self._claim_runs(self._now())
+            if not runs:
+                return
             shares = min(max(1, replicas - busy), len(runs))
             for share in range(shares):
-                self._begin("runs", partial(self._cohorts.carry_out, runs[share::shares]))
+                self._begin("runs", partial(self._cohorts.carry_out, runs[share::shares], since))
 
     def _begin(self, kind: str, work: Callable[[], None]) -> None:
         with self._changed:
@@ -204,10 +226,15 @@ class Scheduler:
                     self._changed.notify_all()
                 self.nudge()
 
-        threading.Thread(target=run, name=f"scheduler-{kind}", daemon=True).start()
+        try:
+            threading.Thread(target=run, name=f"scheduler-{kind}", daemon=True).start()
+        except RuntimeError:  # no room for a thread: nothing of it was begun, and its lease runs out
+            with self._changed:
+                self._busy[kind] -= 1
+            raise
 
-    def _claim_runs(self, now: datetime) -> list[Run]:
-        return self._store.claim_runs(self._owner, self._settings.claim_limit, self._settings.lease_s, now)
+    def _claim_runs(self, now: datetime) -> tuple[list[Run], float]:
+        return self._leases.claim_runs(self._owner, self._settings.claim_limit, now)
 
     def _claim_basis(self, now: datetime) -> BasisRecord | None:
         return self._store.claim_basis(self._owner, self._settings.lease_s, now)
@@ -218,12 +245,7 @@ class Scheduler:
             self.nudge()
 
     def _release(self) -> None:
-        """Queue again what is still claimed; a late result of it is then refused for its epoch."""
-        runs, bases = self._leases.held()
-        now = self._now()
-        for run, epoch in runs:
-            with suppress(StaleEpoch):
-                self._store.retry_run(run, epoch, now, STOPPED, now)
-        for basis, epoch in bases:
-            with suppress(StaleEpoch):
-                self._store.retry_basis(basis, epoch, now, STOPPED, now)
+        try:
+            logs.write("released", {"count": self._leases.release(STOPPED)})
+        except Exception as error:  # noqa: BLE001 - at the end: the leases run out
+            logs.write_error("release", error)

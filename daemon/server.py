@@ -1,23 +1,35 @@
-"""`serve`: a daemon on a socket, from the first line it says to a clean end."""
+"""`serve`: a daemon on a socket, from the first line it says to a clean end.
+
+Theory of the end. At SIGTERM the daemon says that it is not ready and sends new writes away, for PLORA_LINGER_S, so
+that who balances load can hear of it. Then it stops listening, lets what was begun finish for `DRAIN_S`, gives runs at
+work a moment, puts the rest back into the queue, and ends its Trainer. Whatever hangs, it is gone after `OVERDUE_S`:
+nothing that was acknowledged depends on a clean end.
+"""
 
 import gc
 import json
+import math
 import os
 import resource
 import signal
 import socket
 import sys
 from collections.abc import Callable
+from threading import Event, Timer
 from types import FrameType
 
 import uvicorn
 
 from daemon import logs
+from daemon.clock import monotonic
 from daemon.errors import DaemonError
+from daemon.heads import BoundedHeads
 from daemon.service import Service, assemble
 from daemon.settings import Settings
 
-DRAIN_S = 10
+DRAIN_S = 5
+OVERDUE_S = 28.0
+STOPPING = (signal.SIGTERM, signal.SIGINT)
 SWITCH_S = 0.001
 """A request crosses threads four times, and each time waits at most so long for the interpreter."""
 
@@ -39,6 +51,8 @@ def serve(settings: Settings, *, as_json: bool = False) -> int:
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold keys and content
     sys.setswitchinterval(SWITCH_S)
+    for each in STOPPING:
+        signal.signal(each, _leave_early)
     listener = _listen(settings)
     try:
         with assemble(settings) as service:
@@ -65,16 +79,44 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-class _Server(uvicorn.Server):
-    """Says when it listens."""
+def _leave_early(signum: int, _: FrameType | None) -> None:
+    """While nothing is served yet."""
+    logs.write("stopping", {"signal": signum})
+    raise SystemExit(0)
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+
+def _be_gone() -> None:
+    logs.write("stop_overdue")
+    os._exit(1)
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens, and goes on answering for a moment after it was told to stop."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], stopping: Event, linger_s: float) -> None:
         super().__init__(config)
-        self._on_ready = on_ready
+        self._on_ready, self._stopping, self._linger_s = on_ready, stopping, linger_s
+        self._leaves_at = math.inf
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """A second signal ends the lingering."""
+        again = self._stopping.is_set()
+        self._leaves_at = monotonic() + (0.0 if again else self._linger_s)
+        if not again:
+            self._stopping.set()
+            overdue = Timer(OVERDUE_S, _be_gone)
+            overdue.daemon = True
+            overdue.start()
+            logs.write("stopping", {"signal": sig})
+
+    async def on_tick(self, counter: int) -> bool:
+        if monotonic() >= self._leaves_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
 
 
 def _run_server(service: Service, listener: socket.socket, on_ready: Callable[[], None]) -> None:
@@ -84,17 +126,13 @@ def _run_server(service: Service, listener: socket.socket, on_ready: Callable[[]
         access_log=False,  # its lines hold paths, and paths hold user ids
         server_header=False,
         lifespan="off",
+        http=BoundedHeads,
+        ws="none",
         timeout_graceful_shutdown=DRAIN_S,
     )
-    server = _Server(config, on_ready)
-
-    def stop(signum: int, _: FrameType | None) -> None:
-        # uvicorn raises the signal again once it has drained; what is left is to leave the `with` above
-        logs.write("stopping", {"signal": signum})
-        server.should_exit = True
-
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, stop)
+    server = _Server(config, on_ready, service.parts.stopping, service.parts.settings.linger_s)
+    for each in STOPPING:
+        signal.signal(each, server.handle_exit)  # also once the server has ended, while the rest does
     server.run(sockets=[listener])
 
 

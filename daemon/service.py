@@ -1,17 +1,28 @@
 """The one place where the daemon's objects meet: settings, keys, store, trainer, scheduler, API."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from threading import Event
 from typing import Self
 
 from starlette.types import ASGIApp
 
 from daemon import clock
 from daemon.api.app import create_app
+from daemon.api.oidc import verifier
 from daemon.api.parts import Cause, Parts
 from daemon.bases import BasisContents
 from daemon.considering import Considering
 from daemon.counted_store import CountedStore
+from daemon.custody import exports_of
+from daemon.denials import Denials
+from daemon.gated_trainer import GatedTrainer
+from daemon.gatekeeper import Gatekeeper
+from daemon.keyring import make_ring, open_ring
 from daemon.labels import Labels
+from daemon.limits import Admission
 from daemon.metrics import Metrics
 from daemon.predictor import Predictor
 from daemon.scheduler import Scheduler
@@ -20,10 +31,10 @@ from daemon.trainer_client import TrainerClient
 from daemon.trainers import Training, choose
 from daemon.version import release
 from policies import Policies
-from storage import KeyRing, KeyRingMissing, StorageError, Store
+from storage import Blobs, KeyRing, KeyRingMissing, StorageError, Store, open_blobs
 
 CALLERS = {
-    "operator": frozenset({"operator"}),
+    "operator": frozenset({"operator", "admin:tenants"}),
     "host": frozenset({"events:write", "adapters:read", "predict", "users:admin"}),
 }
 
@@ -37,6 +48,7 @@ class Service:
     keyring: KeyRing
     scheduler: Scheduler
     training: Training
+    gatekeeper: Gatekeeper
 
     def __enter__(self) -> Self:
         self.training.start()
@@ -45,17 +57,28 @@ class Service:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.parts.considering.stop()
-        self.scheduler.stop()
-        self.training.stop()
-        self.parts.store.close()
+        """The claims go back before the Trainer ends, or its end would count as a crash of their runs."""
+        with ExitStack() as last:
+            last.callback(self.parts.store.close)
+            last.callback(self.gatekeeper.close)
+            last.callback(self.training.stop)
+            last.callback(self.scheduler.stop)
+            last.callback(self.parts.considering.stop)
+            last.callback(self.parts.denials.flush)
 
 
 def assemble(settings: Settings) -> Service:
     """Every object of a daemon, nothing started yet. Raises the errors of its parts: each says what to do."""
     keyring = open_keyring(settings)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    store = CountedStore.open(settings.database_url, keyring=keyring, blobs=settings.blobs_path, now=clock.now())
+    store = CountedStore.open(
+        settings.store_url,
+        keyring=keyring,
+        blobs=place_blobs(settings),
+        now=clock.now(),
+        exports=exports_of(settings),
+        erase_after=timedelta(days=settings.erase_after_days),
+    )
     store.metrics = Metrics()
     try:
         return _assemble_over(store, keyring, settings)
@@ -64,14 +87,23 @@ def assemble(settings: Settings) -> Service:
         raise
 
 
+def place_blobs(settings: Settings) -> Path | Blobs:
+    """Where sealed Bases are to lie."""
+    if not settings.blobs_url:
+        return settings.blobs_path
+    if "://" not in settings.blobs_url:
+        return Path(settings.blobs_url).expanduser()
+    return open_blobs(settings.blobs_url, endpoint=settings.s3_endpoint, region=settings.s3_region)
+
+
 def open_keyring(settings: Settings) -> KeyRing:
     """The key ring, made at the first start. A database without its keys is refused rather than given new ones."""
     try:
-        keyring = KeyRing.open(settings.keys_path)
+        keyring = open_ring(settings)
     except KeyRingMissing:
-        if (settings.data_dir / "plora.db").exists():
+        if not settings.database_url and (settings.data_dir / "plora.db").exists():
             raise
-        keyring = KeyRing.create(settings.keys_path)
+        keyring = make_ring(settings)
     keyring.refuse_beside(settings.data_dir)
     return keyring
 
@@ -82,8 +114,7 @@ def register_callers(store: Store, keyring: KeyRing, tenant_name: str) -> None:
     tenant = store.ensure_tenant(tenant_name, now)
     for name, scopes in CALLERS.items():
         token = keyring.ensure_token(name)
-        if store.caller(token, now) is None:
-            store.add_caller(tenant.id, name, scopes, token, now)
+        store.add_caller(tenant.id, name, scopes, token, now)  # one that was revoked stays so
 
 
 def known_labels(content: bytes) -> frozenset[str] | None:
@@ -94,13 +125,20 @@ def known_labels(content: bytes) -> frozenset[str] | None:
     return frozenset(basis.labels) if basis.kind is plora.Kind.CLASSIFICATION else None
 
 
-def find_causes(store: Store, trainer: TrainerClient) -> list[Cause]:
+def find_causes(store: Store, trainer: TrainerClient, stopping: Event) -> list[Cause]:
     """What keeps the daemon from being wholly ready."""
     causes = []
+    if stopping.is_set():
+        causes.append(Cause("stopping", "this daemon is being stopped", blocking=True))
     try:
         store.health(clock.now())
     except StorageError as error:
         causes.append(Cause("storage_down", f"the store does not answer: {type(error).__name__}", blocking=True))
+    if waiting := store.unexported():
+        sentence = f"{waiting} erasures could not be exported yet: see PLORA_EXPORT_URL"
+        causes.append(Cause("exports_away", sentence, blocking=False))
+    if (keys := store.keys_problem()) is not None:
+        causes.append(Cause("keys_away", f"the key provider was not reached: {type(keys).__name__}", blocking=False))
     if not trainer.ready():
         causes.append(Cause("trainer_down", "no trainer answers yet: events are kept, adapters wait", blocking=False))
     return causes
@@ -117,10 +155,10 @@ def _assemble_over(store: CountedStore, keyring: KeyRing, settings: Settings) ->
             scheduler.nudge()
 
     training = choose(settings, keyring, follow_trainer)
-    contents = BasisContents(store)
-    scheduler = Scheduler(
-        store, Policies(), training.client, settings, metrics=metrics, now=clock.now, contents=contents
-    )
+    contents, stopping = BasisContents(store), Event()
+    gatekeeper = Gatekeeper(settings.gate)
+    gated = GatedTrainer(training.client, gatekeeper, store, metrics=metrics, now=clock.now)
+    scheduler = Scheduler(store, Policies(), gated, settings, metrics=metrics, now=clock.now, contents=contents)
     parts = Parts(
         settings=settings,
         store=store,
@@ -130,7 +168,17 @@ def _assemble_over(store: CountedStore, keyring: KeyRing, settings: Settings) ->
         predictor=Predictor(store, training.client, contents),
         basis_progress=scheduler.progress,
         trainer_ready=training.client.ready,
-        causes=lambda: find_causes(store, training.client),
+        causes=lambda: find_causes(store, training.client, stopping),
         now=clock.now,
+        admission=Admission(settings.rate, clock.now, on_refusal=lambda kind: metrics.rate_limited.labels(kind).inc()),
+        denials=Denials(store, clock.now),
+        verifier=verifier(
+            settings.oidc,
+            clock.monotonic,
+            tenant_of=store.tenant,
+            default_tenant=settings.tenant,
+            secret=keyring.audit_key(),
+        ),
+        stopping=stopping,
     )
-    return Service(create_app(parts, clock.monotonic), parts, keyring, scheduler, training)
+    return Service(create_app(parts, clock.monotonic), parts, keyring, scheduler, training, gatekeeper)

@@ -12,18 +12,25 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from daemon import addresses
 from daemon.errors import DaemonError
+from daemon.identity import IdentityChoices, WrongIdentity
+from daemon.limits import Rates
 from policies import PolicyError
+from policies.attempts import Patience
 from policies.drift import Watch
 from policies.promotion import Bar
 from policies.refit import Growth
 from policies.retention import Rules
 from policies.selection import Budget
 from policies.trigger import Limits
+from storage.providers.choices import KmsChoices, VaultChoices
 
 PREFIX = "PLORA_"
-FOREIGN = frozenset({"PLORA_DATA"})  # where tests and benchmarks find data, nothing of the daemon's
+FOREIGN = frozenset({"PLORA_DATA", "PLORA_RELIABILITY"})  # of tests and benchmarks: where they find data, leave figures
 MOST_CLAIMED = 4_096
+MOST_ERASE_DAYS = 30.0
+MOST_LINGER_S = 5.0
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 NUMBERS: Mapping[object, str] = {int: "a whole number", float: "a number"}
 T = TypeVar("T")
@@ -83,7 +90,11 @@ class BasisChoices:
 
 @dataclass(frozen=True, slots=True)
 class FitChoices:
-    """How large a cohort may be and how it is fitted. None and "auto" leave a choice to the library."""
+    """How large a cohort may be and how it is fitted. None and "auto" leave a choice to the library.
+
+    With `epsilon` every vector is fitted under (epsilon, delta) differential privacy for each of its examples, none of
+    which pulls harder than `clip`; a third of the examples is then held out to judge it. See docs/privacy.md.
+    """
 
     max_users: int = 256
     token_budget: int = 262_144
@@ -91,6 +102,22 @@ class FitChoices:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     steps: int | None = None
     learning_rate: float | None = None  # of adam
+    epsilon: float | None = None
+    delta: float = 1e-5
+    clip: float = 1.0
+
+    @property
+    def divides(self) -> bool:
+        """Whether a vector is judged on examples that are held out from it, and not on each by what the others give."""
+        return self.optimizer == "adam" or self.epsilon is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How large any number of an adapter or a Basis may be, and the spectral norm of what a Basis adds to a matrix."""
+
+    most: float = 1e4
+    most_norm: float = 1e4
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +125,14 @@ class Settings:
     """Everything the daemon is told at start."""
 
     data_dir: Path = Path("var")
+    database_url: str = field(default="", repr=False)  # postgresql://...; empty: an SQLite file in the data directory
     keys_dir: Path | None = None
+    keys_provider: Literal["file", "vault", "kms"] = "file"  # of the key epochs; all other keys are files
+    export_url: str = ""  # empty: a directory next to the data
+    erase_after_days: float = 7.0
+    blobs_url: str = ""  # s3://bucket/prefix or a directory; empty: in the data directory
+    s3_endpoint: str = ""  # of a server that is not Amazon's
+    s3_region: str = ""
     host: str = "127.0.0.1"
     port: int = 8470
     url: str | None = None
@@ -113,13 +147,14 @@ class Settings:
     device: str = "auto"
     trainer: Literal["ray", "in-process"] = "ray"
     trainer_url: str | None = None
+    trainer_recycle: int = 500  # cohorts, after which a replica makes way for a new process; 0: never
     replicas: int = 1
     threads: int = 0  # 0: the machine's cores, shared among the replicas
 
     tick_s: float = 1.0
     lease_s: float = 60.0
+    linger_s: float = 0.5
     claim_limit: int = 256
-    max_attempts: int = 5
 
     max_event_bytes: int = 65_536
     max_batch_bytes: int = 1_048_576
@@ -127,6 +162,7 @@ class Settings:
     max_predict_inputs: int = 256
 
     trigger: Limits = field(default_factory=Limits)
+    attempts: Patience = field(default_factory=Patience)
     selection: Budget = field(default_factory=Budget)
     promotion: Bar = field(default_factory=Bar)
     drift: Watch = field(default_factory=Watch)
@@ -134,24 +170,56 @@ class Settings:
     basis: BasisChoices = field(default_factory=BasisChoices)
     fit: FitChoices = field(default_factory=FitChoices)
     refit: Growth = field(default_factory=Growth)
+    gate: Bounds = field(default_factory=Bounds)
+    rate: Rates = field(default_factory=Rates)
+    oidc: IdentityChoices = field(default_factory=IdentityChoices)
+    vault: VaultChoices = field(default_factory=VaultChoices)
+    kms: KmsChoices = field(default_factory=KmsChoices)
 
     def __post_init__(self) -> None:
-        for name in ("replicas", "claim_limit", "max_attempts", "max_event_bytes", "max_tokens"):
+        for name in ("replicas", "claim_limit", "max_event_bytes", "max_tokens"):
             _need(getattr(self, name) >= 1, name, "1 or more")
+        _need(self.trainer_recycle >= 0, "trainer_recycle", "0 or more")
         _need(self.claim_limit <= MOST_CLAIMED, "claim_limit", f"at most {MOST_CLAIMED}")
         for name in ("tick_s", "lease_s"):
             _need(getattr(self, name) > 0, name, "a number of seconds above 0")
+        _need(0 <= self.linger_s <= MOST_LINGER_S, "linger_s", f"from 0 to {MOST_LINGER_S:g} seconds")
         for name in ("min_users", "max_users", "dim", "rank", "epochs", "accumulate", "patience", "window", "workers"):
             value = getattr(self.basis, name)
             _need(value is None or value >= 1, f"basis_{name}", "1 or more")
         rate, share = self.basis.learning_rate, self.basis.held_out
         _need(rate is None or rate > 0, "basis_learning_rate", "a number above 0")
         _need(share is None or 0 < share < 1, "basis_held_out", "a share between 0 and 1")
+        _need(
+            self.fit.epsilon is None or 0 < self.fit.epsilon <= 100, "fit_epsilon", "above 0 and at most 100, or empty"
+        )
+        _need(
+            self.fit.epsilon is None or self.fit.optimizer != "adam",
+            "fit_epsilon",
+            "empty with PLORA_FIT_OPTIMIZER adam",
+        )
+        _need(0 < self.fit.delta <= 0.01, "fit_delta", "above 0 and at most 0.01")
+        _need(self.fit.clip > 0, "fit_clip", "a number above 0")
         _need(1 << 10 <= self.basis.shard_bytes <= 1 << 26, "basis_shard_bytes", "from 1024 to 67108864")
         _need(0 <= self.port <= 65_535, "port", "a port from 0 to 65535")
+        for name in ("most", "most_norm"):
+            _need(getattr(self.gate, name) > 0, f"gate_{name}", "a number above 0")
+        bucket = self.blobs_url.removeprefix("s3://").strip() if self.blobs_url.startswith("s3://") else None
+        is_place = "://" not in self.blobs_url if bucket is None else not bucket.startswith("/") and bucket != ""
+        _need(is_place, "blobs_url", "s3://bucket/prefix, a directory or empty")
         _need(self.max_batch_bytes >= self.max_event_bytes, "max_batch_bytes", "PLORA_MAX_EVENT_BYTES or more")
+        for name in ("url", "trainer_url"):
+            address = getattr(self, name)
+            flaw = addresses.flaw(address, secret=False) if address else None
+            _need(flaw is None, name, flaw or "")
+        local = addresses.flaw(self.vault.addr, secret=True) if self.vault.addr else "the address of Vault"
+        _need(self.keys_provider != "vault" or local is None, "vault_addr", local or "")
         keys, data = self.keys_path.resolve(), self.data_dir.resolve()
         _need(not keys.is_relative_to(data), "keys_dir", "a directory outside PLORA_DATA_DIR")
+        _need(0 < self.erase_after_days <= MOST_ERASE_DAYS, "erase_after_days", f"above 0, at most {MOST_ERASE_DAYS:g}")
+        if "://" not in (place := self.exports_place):
+            apart = not Path(place).resolve().is_relative_to(data)
+            _need(apart, "export_url", "a directory outside PLORA_DATA_DIR, or s3://bucket/prefix")
 
     @property
     def keys_path(self) -> Path:
@@ -160,13 +228,19 @@ class Settings:
         return self.keys_dir or data.with_name(f"{data.name}-keys")
 
     @property
-    def database_url(self) -> str:
+    def exports_place(self) -> str:
+        """Where erasures and audit checkpoints are exported to: apart from the data, so that one loss is not both."""
+        data = self.data_dir.resolve()
+        return self.export_url or str(data.with_name(f"{data.name}-export"))
+
+    @property
+    def store_url(self) -> str:
         """The SQLAlchemy URL of the database."""
-        return f"sqlite:///{self.data_dir.resolve() / 'plora.db'}"
+        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'plora.db'}"
 
     @property
     def blobs_path(self) -> Path:
-        """Where sealed bases lie."""
+        """Where sealed bases lie, unless PLORA_BLOBS_URL says another place."""
         return self.data_dir / "blobs"
 
     @property
@@ -209,6 +283,8 @@ def _build(kind: type[T], prefix: str, given: Mapping[str, str]) -> T:
         return kind(**values)
     except PolicyError as error:  # a policy's own check of its limits
         raise InvalidSetting(f"{prefix}*", f"acceptable: {error}") from error
+    except WrongIdentity as error:
+        raise InvalidSetting(f"{prefix}{error.field.upper()}", error.needed) from None
 
 
 def _parse(name: str, text: str, hint: object) -> object:

@@ -4,26 +4,24 @@ A process that dies before that transaction has lost the cohort's work and nothi
 """
 
 import math
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 
 from daemon import logs
-from daemon.facts import inventory_of, pause_s, waited_s
+from daemon.facts import inventory_of, tries_of, waited_s
+from daemon.failures import SPENT, code_of, failure_of
 from daemon.judging import Judging
 from daemon.leases import Leases
 from daemon.messages import MemberFailed, MemberFitted
 from daemon.metrics import Metrics
 from daemon.prepared import Prepared
 from daemon.settings import Settings
-from daemon.trainer_client import TrainerError, TrainerFailed, TrainerLost
 from daemon.verdict import Verdict
 from policies import Policies
+from policies.attempts import Dead, Failure
 from policies.drift import Drifted, RollBack
 from storage import AdapterVersion, FinishedRun, Outlived, Run, StaleEpoch, Store
-
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
-ABSENCES = frozenset({"trainer_unavailable", "trainer_refused", "stopped"})
-"""Error codes that say nothing about the run itself."""
 
 HOPELESS = frozenset({"no_examples", "unknown_label", "nothing_held_out"})
 """A member's failures that the same events would only repeat."""
@@ -57,7 +55,7 @@ class Settling:
                 continue
             try:
                 if isinstance(outcome, MemberFailed):
-                    self._member_failed(run, outcome.code)
+                    self._end(run, Failure.HOPELESS if outcome.code in HOPELESS else Failure.ERROR, outcome.code)
                 else:
                     judged.append(self._judge(prepared, outcome))
             except Exception as error:  # noqa: BLE001 - around a run
@@ -72,27 +70,25 @@ class Settling:
             self._count("cancelled", code, run)
 
     def put_back(self, run: Run, error: Exception) -> None:
-        """Queue the run again, or fail it if its own attempts are spent; an absent Trainer costs no attempt."""
+        """Queue the run again or give it up, as policy has it."""
         if isinstance(error, StaleEpoch):
             self._fenced(run)
             return
-        code = error.code if isinstance(error, TrainerError) else type(error).__name__
+        code = code_of(error)
         logs.write_error("run_attempt", error, {"run": run.id, "attempt": run.attempts, "code": code})
-        ours = isinstance(error, TrainerFailed | TrainerLost) or not isinstance(error, TrainerError)
-        try:
-            if ours and run.attempts >= self._settings.max_attempts:
-                self._fail(run, code)
-            else:
-                self._retry(run, code)
-        except StaleEpoch:
-            self._fenced(run)
-        except Exception as other:  # noqa: BLE001 - the lease runs out, and the run is claimed again
-            logs.write_error("run_put_back", other, {"run": run.id})
+        self._end(run, failure_of(error), code)
+
+    def bury(self, run: Run, code: str, reason: str) -> None:
+        """Give the run up. Its user waits until somebody asks for it, or enough new events have come."""
+        with self._fencing(run):
+            self._store.fail_run(run.id, run.epoch, code, reason, self._now())
+            self._count("failed", code, run)
 
     def holds(self, run: Run) -> bool:
-        """Whether the claim is still ours, as far as we know; the store has the last word."""
+        """Whether the claim is surely still ours; the store has the last word."""
         if self._leases.holds(run):
             return True
+        self._leases.owe(run)
         self._fenced(run)
         return False
 
@@ -111,6 +107,7 @@ class Settling:
             for prepared, _, _, _ in judged:
                 self.put_back(prepared.run, error)
             return []
+        # failpoint: finish-after-commit
         done = []
         for each, answer in zip(judged, answers, strict=True):
             prepared = each[0]
@@ -161,21 +158,26 @@ class Settling:
             events=tuple(each.id for each in kept.forget_events),
         )
 
-    def _member_failed(self, run: Run, code: str) -> None:
-        if code in HOPELESS or run.attempts >= self._settings.max_attempts:
-            self._fail(run, code)
-        else:
-            self._retry(run, code)
-
-    def _retry(self, run: Run, code: str) -> None:
+    def _end(self, run: Run, failure: Failure, code: str) -> None:
         now = self._now()
-        pause = pause_s(run.attempts, run.id, base_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
-        self._store.retry_run(run.id, run.epoch, now + timedelta(seconds=pause), code, now)
-        self._count("retried", code, run)
+        decision = self._policies.after(failure, tries_of(run), self._settings.attempts, now)
+        if isinstance(decision, Dead):
+            self.bury(run, code, decision.reason)
+            return
+        with self._fencing(run):
+            self._store.retry_run(run.id, run.epoch, decision.at, code, now, spent=SPENT[failure])
+            self._count("retried", code, run)
 
-    def _fail(self, run: Run, code: str) -> None:
-        self._store.fail_run(run.id, run.epoch, code, f"gave up after {run.attempts} attempts", self._now())
-        self._count("failed", code, run)
+    @contextmanager
+    def _fencing(self, run: Run) -> Iterator[None]:
+        """Around a write that ends a claim: where the store does not answer, the claim is given back once it does."""
+        try:
+            yield
+        except StaleEpoch:
+            self._fenced(run)
+        except Exception as error:  # noqa: BLE001 - around a run
+            logs.write_error("run_put_back", error, {"run": run.id})
+            self._leases.owe(run)
 
     def _fenced(self, run: Run) -> None:
         self._metrics.fence_rejections.inc()

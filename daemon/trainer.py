@@ -30,29 +30,46 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 import plora
+from daemon.errors import DaemonError
 from daemon.models import Models
 from daemon.pipeline import Pipeline
 from daemon.spool import Spool
 from daemon.trainer_order import KEY_FILE, TRAINER_NICENESS, ChildOrder, TrainerOrder
 from daemon.transport import Purpose
 from daemon.work import answer, receive, reply
-from storage.keys import read_key
+from storage.keyfiles import read_key
 from storage.sealing import Unreadable
 
 MAX_REQUEST_BYTES = 1 << 28
 SHUTDOWN_S = 20.0
+DRAIN_S = 300.0
+"""What a replica that makes way is given to finish the cohorts it has already taken."""
 PROGRESS_PATH = "/progress/"
+
+
+class ReplicaSpent(DaemonError):
+    """A replica has worked on all the cohorts it is meant for. Serve is told, nobody else."""
+
+    def __init__(self, cohorts: int) -> None:
+        super().__init__(cohorts)
+        self.cohorts = cohorts
+
+    def __str__(self) -> str:
+        return f"this replica has done its {self.cohorts} cohorts: a new process is to take its place"
 
 
 class Replica:
     """One process that holds a warm BaseModel and works on one request at a time, outside its event loop.
 
-    While it does, the next request is unsealed and the last answer sealed in other threads.
+    While it does, the next request is unsealed and the last answer sealed in other threads. After enough cohorts it
+    fails its health checks. After the third Serve sends it nothing more, lets it finish what it has taken, ends it and
+    starts another, and holds back requests until that one is ready: none of them fails.
     """
 
     def __init__(self, order: TrainerOrder, niceness: int = 0) -> None:
         os.nice(niceness)
         torch.set_num_threads(order.threads)
+        self._most, self._cohorts, self._bases = order.recycle, 0, 0
         self._key = read_key(Path(os.environ[KEY_FILE]))
         self._models = held_models(order, self._key)
         gc.freeze()  # the model stays: nothing in it is ever garbage
@@ -83,7 +100,21 @@ class Replica:
             return JSONResponse({"code": "failed"}, 500)
         return Response(sealed, media_type="application/octet-stream")
 
+    async def check_health(self) -> None:
+        """Called by Serve. Raises ReplicaSpent, but not while a Basis is in training: it would not drain."""
+        if self._most and self._cohorts >= self._most and not self._bases:
+            raise ReplicaSpent(self._cohorts)
+
     async def _work(self, path: str, envelope: bytes) -> bytes:
+        training = path == f"/{Purpose.BASIS.value}"
+        self._bases += training
+        try:
+            return await self._do(path, envelope)
+        finally:
+            self._bases -= training
+            self._cohorts += path == f"/{Purpose.FIT.value}"
+
+    async def _do(self, path: str, envelope: bytes) -> bytes:
         """Where workers of their own train a Basis, this process's model is free for cohorts meanwhile."""
         if self._models.train is None or path != f"/{Purpose.BASIS.value}":
             return await self._pipeline.work(envelope)
@@ -215,7 +246,7 @@ def _deployment(name: str, order: TrainerOrder, replicas: int) -> serve.Deployme
         max_ongoing_requests=8,  # they wait for one thread, while /ready and health checks are answered
         health_check_period_s=5,
         health_check_timeout_s=30,
-        graceful_shutdown_timeout_s=2,
+        graceful_shutdown_timeout_s=DRAIN_S,
     )
 
 

@@ -15,7 +15,7 @@ class TrainerOrder:
 
     `basis_workers` processes train a Basis together. `spool` is a folder for the sealed population in training, which
     all replicas and workers see; without one a replica keeps it in its memory, and trains alone. `gpu_share` is what a
-    replica or worker takes of a GPU.
+    replica or worker takes of a GPU. After `recycle` cohorts a replica makes way for a new process; 0: never.
     """
 
     model: str = "minilm"
@@ -29,6 +29,7 @@ class TrainerOrder:
     basis_workers: int = 1
     spool: str = ""
     gpu_share: float = 0.0
+    recycle: int = 500
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,4 +107,5 @@ def _order_of(settings: Settings) -> TrainerOrder:
         replicas=settings.replicas,
         basis_workers=settings.basis.workers,
         spool=str(settings.data_dir.resolve() / "spool"),
+        recycle=settings.trainer_recycle,
     )

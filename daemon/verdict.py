@@ -7,9 +7,10 @@ Only numbers and codes are in it, null where there is no number.
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from daemon.messages import FreshLoss, MemberFitted, Offer
+from daemon.promises import Kept
 from policies.belief import Belief, Measured
 from policies.decision import Decision
 from policies.drift import Fresh, RollBack
@@ -109,6 +110,7 @@ def document(fitted: MemberFitted, verdict: Verdict, bar: Bar) -> str:
         "since": verdict.since,
         "mode": fitted.mode.value,
         "passes": round(fitted.passes, 3),
+        "privacy": None if fitted.privacy is None else _privacy(fitted.privacy),
     }
     return json.dumps(_plain(told), sort_keys=True)
 
@@ -146,6 +148,19 @@ def since_of(scores: str) -> int | None:
     """The seq from which on the user is learnt from; None: from the first."""
     since = json.loads(scores).get("since")
     return since if type(since) is int else None
+
+
+def spent_of(scores: str | None) -> float | None:
+    """What the user's versions up to the one of this document have spent; None: not bounded."""
+    if scores is None:
+        return 0.0
+    told = json.loads(scores).get("privacy")
+    spent = told.get("spent") if isinstance(told, dict) else None
+    return float(spent) if isinstance(spent, int | float) else None
+
+
+def _privacy(kept: Kept) -> Json:
+    return {**asdict(kept.promise), "total": kept.total, "spent": kept.spent}
 
 
 def _promised(current: str) -> Evidence | None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from policies import access, cohort, drift, promotion, refit, retention, selection, trigger
+from policies import access, attempts, cohort, drift, promotion, refit, retention, selection, trigger
 from policies.decision import Decision
 from policies.facts import InvalidFact, PolicyError
 
@@ -24,6 +24,10 @@ class Policies:
         [Sequence[selection.Candidate], selection.Budget, int], selection.Division | selection.NotEnough
     ] = selection.divide
     how: Callable[[selection.Selection, Collection[int], refit.Growth], refit.Refit | refit.Full] = refit.how
+    before: Callable[[attempts.Tries, attempts.Patience, int], attempts.Try | attempts.Dead] = attempts.before
+    after: Callable[[attempts.Failure, attempts.Tries, attempts.Patience, datetime], attempts.Retry | attempts.Dead] = (
+        attempts.after
+    )
     pack: Callable[[Sequence[cohort.Load], int, int], tuple[tuple[int, ...], ...]] = cohort.pack
     judge: Callable[[Sequence[promotion.Contender], promotion.Bar], promotion.Promote | promotion.Reject] = (
         promotion.judge

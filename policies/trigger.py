@@ -22,6 +22,7 @@ class Activity:
     runs_today: int  # opened since 00:00 UTC
     basis_ready: bool
     forgotten: bool
+    dead: bool = False  # the latest run was given up, and nobody asked for it since
     oldest_fresh_at: datetime | None = (
         None  # if unknown, `last_event_at` stands in: a wait at most as long as the true one
     )
@@ -51,12 +52,14 @@ class Limits:
     max_runs_per_day: int = 48  # per UTC day
     max_wait_s: float | None = None  # None: a few fresh events may wait for ever
     min_total: int = 8  # `max_wait_s` counts only for a user with so many events
+    min_fresh_dead: int = 32  # after a run was given up: what failed may lie in the events, so it takes more new ones
 
     def __post_init__(self) -> None:
         whole("Limits.min_fresh", self.min_fresh, least=1)
         finite("Limits.cooldown_s", self.cooldown_s, most=YEAR_S)
         whole("Limits.max_runs_per_day", self.max_runs_per_day, least=1)
         whole("Limits.min_total", self.min_total, least=1)
+        whole("Limits.min_fresh_dead", self.min_fresh_dead, least=1)
         if self.max_wait_s is not None:
             finite("Limits.max_wait_s", self.max_wait_s, most=YEAR_S)
 
@@ -100,6 +103,9 @@ def _barred(activity: Activity) -> Wait | None:
 
 def _due(activity: Activity, limits: Limits, now: datetime) -> Train | Wait:
     """Whether there is enough that is new."""
+    if activity.dead and activity.fresh < limits.min_fresh_dead:
+        few = f"the latest run was given up; {activity.fresh} of {limits.min_fresh_dead} fresh events since"
+        return Wait(few, "dead_letter")
     if activity.fresh >= limits.min_fresh:
         return Train(f"{activity.fresh} fresh events", "enough_fresh")
     few = f"{activity.fresh} of {limits.min_fresh} fresh events"

@@ -7,11 +7,37 @@ from fastapi.responses import Response
 from starlette.types import ASGIApp
 
 from daemon import logs
-from daemon.api import bases, events, health, operations, predictions, problems, users
+from daemon.api import (
+    bases,
+    callers,
+    deadletters,
+    erasures,
+    events,
+    health,
+    operations,
+    predictions,
+    problems,
+    routes,
+    users,
+)
 from daemon.api.edge import Edge
 from daemon.api.parts import Parts
 from daemon.version import release
-from storage import DiskFull, StorageError, StoreBusy, UnknownBasis, UnknownUser, UnknownVersion, Unreadable
+from storage import (
+    BlobsAway,
+    BlobsRefused,
+    CommitUnknown,
+    DiskFull,
+    KeysAway,
+    KeysDenied,
+    StorageError,
+    StoreAway,
+    StoreBusy,
+    UnknownBasis,
+    UnknownUser,
+    UnknownVersion,
+    Unreadable,
+)
 
 RETRY_S = "5"
 DESCRIPTION = """Tiny adapters for the users of one frozen language model. Hosts send CloudEvents and fetch adapters
@@ -20,6 +46,12 @@ or ask for predictions; operators train bases, roll back, forget and rotate keys
 # What a caller can do about each error of the store; anything else of it is a failure of ours.
 REFUSALS: dict[type[StorageError], tuple[int, str, str]] = {
     DiskFull: (507, "storage_full", "there is no room to store this; nothing was written, send it again later"),
+    KeysAway: (503, "keys_away", "the key provider does not answer; send it again later"),
+    KeysDenied: (503, "keys_denied", "the key provider refuses; the operator has to look at it"),
+    BlobsAway: (503, "blobs_away", "the place of the bases does not answer; send it again later"),
+    BlobsRefused: (503, "blobs_refused", "the place of the bases refuses this daemon; operators must see to it"),
+    StoreAway: (503, "storage_away", "the database does not answer; nothing was written, send it again later"),
+    CommitUnknown: (503, "storage_unknown", "nobody knows whether this was stored; send the same again, it is safe"),
     StoreBusy: (503, "storage_busy", "the store is busy; nothing was written, send it again later"),
     UnknownUser: (404, "unknown_user", "this tenant has no such user"),
     UnknownVersion: (404, "unknown_version", "this user has no such version to serve; their state lists the versions"),
@@ -36,20 +68,30 @@ def create_app(parts: Parts, monotonic: Callable[[], float]) -> ASGIApp:
         description=DESCRIPTION,
         redoc_url=None,
         redirect_slashes=False,  # a sink never answers 3xx
-        responses=problems.documented(500),
+        docs_url=None,
+        responses=problems.documented(400, 408, 413, 414, 429, 431, 500, 503),
     )
     app.state.parts = parts
-    for each in (events, users, predictions, bases, operations, health):
+    for each in (events, users, predictions, bases, callers, operations, deadletters, erasures, health):
         app.include_router(each.router)
     problems.install(app)
     app.add_exception_handler(StorageError, _answer_storage)
     _document_problems(app)
-    return Edge(app, parts.metrics, monotonic, parts.settings.max_batch_bytes)
+    app.include_router(routes.router_of(app.openapi))
+    return Edge(
+        app,
+        parts.metrics,
+        monotonic,
+        parts.settings.max_batch_bytes,
+        is_stopping=parts.stopping.is_set,
+        on_denial=parts.denials.add,
+    )
 
 
-async def _answer_storage(_: Request, error: Exception) -> Response:
+async def _answer_storage(request: Request, error: Exception) -> Response:
     for kind, (status, code, detail) in REFUSALS.items():
         if isinstance(error, kind):
+            request.state.code = code
             logs.write("refused_by_store", {"error": type(error).__name__, "status": status})
             return problems.answer(status, code, detail, {"Retry-After": RETRY_S} if status in {503, 507} else None)
     logs.write_error("store", error)

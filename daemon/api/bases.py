@@ -6,18 +6,18 @@ from fastapi import APIRouter, Path
 from fastapi.responses import Response
 
 from daemon import logs
-from daemon.api.auth import BasisTraining, Reader
-from daemon.api.parts import WithParts
+from daemon.api.auth import BasisTraining, Exporting, OwnParts, Reader
+from daemon.api.bodies import StrictRoute
 from daemon.api.problems import documented
 from daemon.api.schemas import BasisList, BasisRequest, BasisView
 from daemon.api.views import basis_view
 
-router = APIRouter(prefix="/v1/bases", tags=["bases"])
+router = APIRouter(prefix="/v1/bases", tags=["bases"], route_class=StrictRoute)
 OCTETS = "application/octet-stream"
 
 
 @router.get("", response_model=BasisList, responses=documented(401, 403), summary="List bases")
-def list_bases(parts: WithParts, caller: Reader) -> BasisList:
+def list_bases(parts: OwnParts, caller: Reader) -> BasisList:
     """Newest first; one that is being trained says how far it is."""
     bases = sorted(parts.store.bases(caller.tenant), key=lambda each: each.id, reverse=True)
     return BasisList(bases=[basis_view(each, parts.basis_progress(each.id)) for each in bases])
@@ -26,7 +26,7 @@ def list_bases(parts: WithParts, caller: Reader) -> BasisList:
 @router.post(
     "", status_code=202, response_model=BasisView, responses=documented(401, 403, 409, 422), summary="Train a basis"
 )
-def train_basis(parts: WithParts, caller: BasisTraining, wanted: BasisRequest) -> BasisView:
+def train_basis(parts: OwnParts, caller: BasisTraining, wanted: BasisRequest) -> BasisView:
     """Queue population training on the users who consented; GET /v1/bases says when it is ready."""
     basis = parts.store.open_basis(caller.tenant, wanted.name, "", parts.now())
     logs.write("basis_queued", {"basis": basis.id, "caller": caller.id})
@@ -45,7 +45,7 @@ def train_basis(parts: WithParts, caller: BasisTraining, wanted: BasisRequest) -
     summary="Fetch a basis",
 )
 def fetch_basis(
-    parts: WithParts, caller: Reader, fingerprint: Annotated[str, Path(pattern="^[0-9a-f]{1,128}$")]
+    parts: OwnParts, caller: Exporting, fingerprint: Annotated[str, Path(pattern="^[0-9a-f]{1,128}$")]
 ) -> Response:
     """The bytes for `plora.loads_basis`. They never change, so keep them."""
     content = parts.store.basis_content(fingerprint, caller.tenant)

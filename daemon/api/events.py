@@ -6,12 +6,14 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from daemon.api.auth import OwnParts, charge, too_many
 from daemon.api.auth import Recording as RecordingCaller
-from daemon.api.parts import Parts, WithParts
+from daemon.api.parts import Parts
 from daemon.api.problems import Problem, answer, documented
 from daemon.api.schemas import BatchOutcome, EventOutcome
-from daemon.errors import EventRefused, ForbiddenEvent
+from daemon.errors import EventRefused, ForbiddenEvent, TooManyEvents
 from daemon.events import BATCH, STRUCTURED, Bounds, EventType, Message, body_limit, is_batch, read
+from daemon.limits import Kind
 from daemon.recording import Outcome, Parsed, Recording
 from policies.access import Action, Deny, may
 from storage import Caller
@@ -72,7 +74,7 @@ _BODY = {
     openapi_extra=_BODY,
     summary="Record CloudEvents",
 )
-async def record_events(request: Request, parts: WithParts, caller: RecordingCaller) -> Response:
+async def record_events(request: Request, parts: OwnParts, caller: RecordingCaller) -> Response:
     """202 means that the event is durable; the same event again is answered `duplicate`."""
     content_type = request.headers.get("content-type", "")
     body = await _read_body(request, body_limit(content_type, _bounds(parts)))
@@ -81,7 +83,10 @@ async def record_events(request: Request, parts: WithParts, caller: RecordingCal
 
 
 @router.options(
-    "/v1/events", responses={200: {"description": "the handshake"}}, summary="CloudEvents web-hook handshake"
+    "/v1/events",
+    response_class=Response,
+    responses={200: {"description": "the handshake"}},
+    summary="CloudEvents web-hook handshake",
 )
 async def shake_hands(request: Request) -> Response:
     """Allow the asking origin to send as fast as it likes; its events still need a token."""
@@ -115,6 +120,7 @@ def _record(parts: Parts, caller: Caller, headers: Sequence[tuple[str, str]], bo
     except EventRefused:
         parts.metrics.events.labels("rejected", "unknown").inc()
         raise
+    charge(parts, caller, len(parsed) - 1)
     recording = Recording(
         store=parts.store,
         tenant=caller.tenant,
@@ -123,7 +129,8 @@ def _record(parts: Parts, caller: Caller, headers: Sequence[tuple[str, str]], bo
         default_consent=parts.settings.default_consent,
         forgotten=parts.predictor.forget,
     )
-    outcomes = recording.record(_without_forbidden(parsed, caller), parts.now())
+    acceptable = _within_rates(parts, _without_forbidden(parsed, caller), caller)
+    outcomes = recording.record(acceptable, parts.now())
     _follow_up(parts, parsed, outcomes)
     return outcomes
 
@@ -135,6 +142,20 @@ def _without_forbidden(parsed: Sequence[Parsed], caller: Caller) -> list[Parsed]
         return list(parsed)
     refused = ForbiddenEvent(decision.code, decision.reason)
     return [refused if isinstance(each, Message) and each.type is EventType.FORGET else each for each in parsed]
+
+
+def _within_rates(parts: Parts, parsed: Sequence[Parsed], caller: Caller) -> list[Parsed]:
+    """A user of whom too much comes does not keep those of others out. To forget is always let in."""
+    checked: list[Parsed] = []
+    for each in parsed:
+        if not isinstance(each, Message) or each.type is EventType.FORGET:
+            checked.append(each)
+            continue
+        wait_s = parts.admission.wait_s(Kind.USER, caller.tenant, each.user)
+        if wait_s and len(parsed) == 1:
+            raise too_many(wait_s, "user")
+        checked.append(TooManyEvents("rate_limited", f"too much of this user; again in {wait_s} s") if wait_s else each)
+    return checked
 
 
 def _follow_up(parts: Parts, parsed: Sequence[Parsed], outcomes: Sequence[Outcome]) -> None:

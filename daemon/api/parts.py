@@ -1,14 +1,18 @@
 """What the routes work with: put together once by daemon/service.py, reached by `request.app.state`."""
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from daemon.api.oidc import Verifier
 from daemon.considering import Considering
+from daemon.denials import Denials
 from daemon.labels import Labels
+from daemon.limits import Admission
 from daemon.messages import BasisProgress
 from daemon.metrics import Metrics
 from daemon.predictor import Predictor
@@ -39,6 +43,10 @@ class Parts:
     trainer_ready: Callable[[], bool]
     causes: Callable[[], list[Cause]]
     now: Callable[[], datetime]
+    admission: Admission
+    denials: Denials
+    verifier: Verifier | None = None
+    stopping: threading.Event = field(default_factory=threading.Event)  # set: no new writes, and not ready
 
 
 def parts_of(request: Request) -> Parts:

@@ -2,15 +2,15 @@
 
 from fastapi import APIRouter
 
-from daemon.api.auth import Predicting
-from daemon.api.parts import WithParts
+from daemon.api.auth import OwnParts, Predicting, charge
+from daemon.api.bodies import StrictRoute
 from daemon.api.problems import Problem, documented
 from daemon.api.schemas import PredictAnswer, PredictAnswers, PredictRequest
 from daemon.events import check_user
 from daemon.predictor import GENERIC, NoBasis, Predicted
 from daemon.trainer_client import TrainerError
 
-router = APIRouter(tags=["predictions"])
+router = APIRouter(tags=["predictions"], route_class=StrictRoute)
 RETRY = {"Retry-After": "2"}
 
 
@@ -20,11 +20,12 @@ RETRY = {"Retry-After": "2"}
     responses=documented(400, 401, 403, 409, 413, 422, 503),
     summary="Predict as users",
 )
-def predict(parts: WithParts, caller: Predicting, wanted: PredictRequest) -> PredictAnswers:
+def predict(parts: OwnParts, caller: Predicting, wanted: PredictRequest) -> PredictAnswers:
     """A user without an adapter, or never seen, is answered by the generic model."""
     most = parts.settings.max_predict_inputs
     if len(wanted.inputs) > most:
         raise Problem(413, "too_many_inputs", f"a request may hold {most} inputs")
+    charge(parts, caller, len(wanted.inputs))
     rows = [(check_user(each.user), each.text) for each in wanted.inputs]
     try:
         answered = parts.predictor.predict(caller.tenant, rows)

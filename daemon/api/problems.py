@@ -60,9 +60,10 @@ def documented(*statuses: int, own: Mapping[int, Described] | None = None) -> di
     return responses
 
 
-async def _answer_problem(_: Request, problem: Exception) -> Response:
+async def _answer_problem(request: Request, problem: Exception) -> Response:
     if not isinstance(problem, Problem):
         raise problem
+    request.state.code = problem.code
     return answer(problem.status_code, problem.code, problem.detail, problem.headers)
 
 

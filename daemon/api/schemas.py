@@ -3,11 +3,36 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import Path
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from daemon.events import TEXT_BYTES, USER_CHARS
 
-UserId = Annotated[str, Field(min_length=1, max_length=USER_CHARS, description="the host's id of the user")]
+USER_PATTERN = r"^[^\x00-\x1f\x7f-\x9f/]+$"
+UserId = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=USER_CHARS,
+        description="the host's id of the user",
+        json_schema_extra={"pattern": USER_PATTERN},
+    ),
+]
+UserPath = Annotated[
+    str,
+    Path(
+        description="the host's id of the user",
+        json_schema_extra={"pattern": USER_PATTERN, "minLength": 1, "maxLength": USER_CHARS},
+    ),
+]
+
+
+def _whole(value: object) -> object:
+    """JSON knows one kind of number: 5.0 is 5. Readers of it keep whole ones up to 2^53, hence the bounds."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = BeforeValidator(_whole)
 
 
 class Request(BaseModel):
@@ -137,6 +162,25 @@ class RunList(BaseModel):
     runs: list[RunView]
 
 
+class DeadLetterRequest(Request):
+    """Which dead letters are tried again."""
+
+    run: Annotated[int, Field(ge=1, le=2**53 - 1, description="none: the oldest ones"), Whole] | None = None
+
+
+class RunRetried(BaseModel):
+    """A run that stands in for a dead letter."""
+
+    dead: int
+    run: int
+
+
+class DeadLetterView(BaseModel):
+    """What is tried again."""
+
+    retried: list[RunRetried]
+
+
 class PredictInput(Request):
     """One text, read as one user would."""
 
@@ -171,7 +215,7 @@ class PredictAnswers(BaseModel):
 class RollbackRequest(Request):
     """Which version to go back to: null is the latest retired one, 0 is the generic model."""
 
-    to: Annotated[int | None, Field(ge=0)] = None
+    to: Annotated[int, Field(ge=0, le=2**53 - 1), Whole] | None = None
 
 
 class RollbackView(BaseModel):
@@ -181,21 +225,31 @@ class RollbackView(BaseModel):
 
 
 class StageView(BaseModel):
-    """One step of forgetting; `at` is null while it is still to be done."""
+    """One step of forgetting; `at` is null while it is still to be done, by `due` at the latest."""
 
     name: str
     at: datetime | None
+    due: datetime | None
 
 
 class ReceiptView(BaseModel):
-    """What was destroyed."""
+    """What was destroyed. The counts are known when the user is forgotten, and 0 later."""
 
     user: str
-    complete: bool
+    tenant: str
+    complete: Annotated[bool, Field(description="nothing is left in the database itself")]
+    final: Annotated[bool, Field(description="older copies and backups are unreadable too")]
     stages: list[StageView]
     runs: int
     events: int
     versions: int
+    signature: Annotated[str, Field(description="Ed25519 over user, tenant and stages, in hex")]
+
+
+class ErasureList(BaseModel):
+    """The tenant's erasures, newest first."""
+
+    erasures: list[ReceiptView]
 
 
 class BasisRequest(Request):
@@ -246,12 +300,35 @@ class RotationView(BaseModel):
     pending: list[int]
 
 
+class EpochView(BaseModel):
+    """A key epoch. `destroyed_at`: when nobody can have it any more, or, while pending, since when it is to go."""
+
+    epoch: int
+    state: str
+    data_keys: int
+    created_at: datetime
+    destroyed_at: datetime | None
+
+
+class KeysView(BaseModel):
+    """The key epochs and whether their provider answers."""
+
+    provider: str
+    answers: bool
+    failures: int
+    epochs: list[EpochView]
+
+
 class AuditView(BaseModel):
-    """Whether the audit chain holds; `broken_at` is the first entry that does not fit."""
+    """Whether the audit log holds; `broken_at` is the first entry that does not fit, `problem` what is wrong."""
 
     ok: bool
     entries: int
     broken_at: int | None
+    problem: Annotated[str | None, Field(description="chain, head, checkpoint, truncated, rewritten or exports")] = None
+    checkpoints: Annotated[int, Field(description="signed ones in the database")] = 0
+    exported: Annotated[int, Field(description="those found at the place for exports")] = 0
+    restored: Annotated[int, Field(description="backups that were put back")] = 0
 
 
 class CauseView(BaseModel):

@@ -2,13 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Query
+from fastapi import APIRouter, Depends, Header, Query
 from fastapi.responses import Response
 
 from daemon import logs
-from daemon.api.auth import Forgetting, Operating, Reader, Rolling, WithCaller, allowed
+from daemon.api.auth import Forgetting, Operating, OwnParts, Reader, Rolling, WithCaller, allowed
+from daemon.api.bodies import StrictRoute
 from daemon.api.explanation import decided_view
-from daemon.api.parts import WithParts
 from daemon.api.problems import Problem, documented
 from daemon.api.schemas import (
     Counts,
@@ -16,6 +16,7 @@ from daemon.api.schemas import (
     RollbackRequest,
     RollbackView,
     UserList,
+    UserPath,
     UserSummary,
     UserView,
 )
@@ -24,12 +25,12 @@ from daemon.events import check_user
 from policies.access import Action
 from storage import AdapterVersion, UnknownUser, User, UserState, VersionState
 
-router = APIRouter(prefix="/v1/users", tags=["users"])
+router = APIRouter(prefix="/v1/users", tags=["users"], route_class=StrictRoute)
 RUNS_SHOWN, RUNS_SEARCHED = 20, 500
 OCTETS = "application/octet-stream"
 
 
-def known_user(parts: WithParts, caller: WithCaller, user: Annotated[str, Path(description="the host's id")]) -> User:
+def known_user(parts: OwnParts, caller: WithCaller, user: UserPath) -> User:
     """The active user of the caller's tenant. A foreign, unknown or forgotten one is 404: the caller learns nothing."""
     found = parts.store.user(caller.tenant, check_user(user))
     if found is None or found.state is not UserState.ACTIVE:
@@ -42,7 +43,7 @@ KnownUser = Annotated[User, Depends(known_user)]
 
 @router.get("", response_model=UserList, responses=documented(401, 403, 422), summary="List users")
 def list_users(
-    parts: WithParts,
+    parts: OwnParts,
     caller: Operating,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: Annotated[str, Query(max_length=64, description="the last user of the page before")] = "",
@@ -58,7 +59,7 @@ def list_users(
 
 
 @router.get("/{user}", response_model=UserView, responses=documented(400, 401, 403, 404), summary="Show a user")
-def show_user(parts: WithParts, caller: Reader, found: KnownUser) -> UserView:
+def show_user(parts: OwnParts, caller: Reader, found: KnownUser) -> UserView:
     """State, consent, counts, why they are served what they are, and every version and run with its reason."""
     activity = parts.store.activity(found.id, parts.now())
     if activity is None:
@@ -97,11 +98,11 @@ def show_user(parts: WithParts, caller: Reader, found: KnownUser) -> UserView:
             304: {"description": "the adapter named by If-None-Match still serves"},
         },
     ),
-    dependencies=[Depends(allowed(Action.READ))],
+    dependencies=[Depends(allowed(Action.EXPORT))],
     summary="Fetch a user's adapter",
 )
 def fetch_adapter(
-    parts: WithParts,
+    parts: OwnParts,
     found: KnownUser,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
@@ -123,7 +124,7 @@ def fetch_adapter(
     responses=documented(400, 401, 403, 404, 422),
     summary="Roll back a user",
 )
-def roll_back(parts: WithParts, caller: Rolling, found: KnownUser, wanted: RollbackRequest) -> RollbackView:
+def roll_back(parts: OwnParts, caller: Rolling, found: KnownUser, wanted: RollbackRequest) -> RollbackView:
     """Move the pointer to an earlier version, or with `{"to": 0}` to the generic model."""
     version = parts.store.rollback(found.id, wanted.to, caller.id, parts.now())
     parts.metrics.versions.labels("rolled_back").inc()
@@ -133,7 +134,7 @@ def roll_back(parts: WithParts, caller: Rolling, found: KnownUser, wanted: Rollb
 
 
 @router.delete("/{user}", response_model=ReceiptView, responses=documented(400, 401, 403, 404), summary="Forget a user")
-def forget(parts: WithParts, caller: Forgetting, user: str) -> ReceiptView:
+def forget(parts: OwnParts, caller: Forgetting, user: UserPath) -> ReceiptView:
     """Destroy the user's data key and rows. The receipt says when each step was done."""
     receipt = parts.store.forget(caller.tenant, check_user(user), caller.id, parts.now())
     if receipt is None:

@@ -57,9 +57,12 @@ def basis_view(basis: BasisRecord, progress: BasisProgress | None) -> BasisView:
 def receipt_view(receipt: Receipt) -> ReceiptView:
     return ReceiptView(
         user=receipt.user,
+        tenant=receipt.tenant,
         complete=receipt.complete,
-        stages=[StageView(name=stage.name, at=stage.at) for stage in receipt.stages],
+        final=receipt.final,
+        stages=[StageView(name=stage.name, at=stage.at, due=stage.due) for stage in receipt.stages],
         runs=receipt.runs,
         events=receipt.events,
         versions=receipt.versions,
+        signature=receipt.signature.hex(),
     )

@@ -256,9 +256,9 @@ def test_another_tenant_sees_nothing(world, event):
 def test_a_full_disk_is_507_and_nothing_is_written(world, event):
     world.post(event())
     database = world.service.parts.store._database
-    with database.write() as connection:
-        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
-        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    with database.write(world.service.parts.now()) as writing:
+        pages = writing.connection.exec_driver_sql("PRAGMA page_count").scalar()
+        writing.connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
     refused = [world.post(event(number, data={"text": "x" * 30_000, "label": "good"})) for number in range(2, 8)]
     assert_problem(world, refused[-1], 507, "storage_full")
     assert int(refused[-1].headers["retry-after"]) > 0

@@ -88,6 +88,10 @@ def test_every_command_asks_the_running_daemon(daemon, event, capsys: pytest.Cap
     (listed,) = ask("users")["users"]
     assert ask("users", user)["user"] == listed["user"]
     assert ask("runs", "--state", "queued") == {"runs": []}
+    assert ask("runs", "dead-letter", "list", "--after", "3") == {"runs": []}
+    assert ask("runs", "dead-letter", "retry", "--all") == {"retried": []}
+    assert main(["runs", "dead-letter", "retry", "7"], shell.environment) == 1
+    assert "404 unknown_dead_letter" in capsys.readouterr().err
     assert ask("basis", "train", "--name", "first")["name"] == "first"
     assert ask("basis", "list")["bases"][0]["name"] == "first"
     assert ask("keys", "rotate")["epoch"] == 2

@@ -10,13 +10,14 @@ from daemon.metrics import DRIFTS, EVENT_OUTCOMES, EVENT_TYPES, RUN_CODES, Metri
 from policies import promotion
 from policies.promotion import Part
 
-UNITS = ("seconds", "bytes", "nats", "total", "info", "users", "depth", "adapters", "progress", "up")
+UNITS = ("seconds", "bytes", "nats", "total", "info", "users", "depth", "adapters", "letters", "progress", "up")
 UNITS += ("epoch", "epochs", "second", "ratio")
 ABBREVIATED = re.compile(r"_(ms|sec|secs|mb|kb|pct|min|hrs?)(_|$)")
 REQUIRED = (
     "plora_events_received_total",
     "plora_oldest_pending_event_timestamp_seconds",
     "plora_queue_depth",
+    "plora_dead_letters",
     "plora_runs_total",
     "plora_fit_duration_seconds",
     "plora_cohort_users",

@@ -42,6 +42,7 @@ def test_a_database_of_a_newer_schema_is_refused(settings: Settings):
     assemble(settings).parts.store.close()
     with sqlite3.connect(database(settings)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute("UPDATE compatibility SET oldest = '9999'")
     connection.close()
     with pytest.raises(SchemaTooNew, match="start the newer release"):
         assemble(settings)
@@ -113,6 +114,7 @@ def refusals() -> Iterator[DaemonError]:
         errors.UnsupportedMediaType,
         errors.UnacceptableEvent,
         errors.ForbiddenEvent,
+        errors.TooManyEvents,
     ):
         yield kind("code", "a sentence")
 

@@ -4,7 +4,7 @@ import ast
 import pickle
 import sys
 from dataclasses import FrozenInstanceError, fields, is_dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from policies import (
     Policies,
     PolicyError,
     access,
+    attempts,
     belief,
     cohort,
     drift,
@@ -28,7 +29,7 @@ from policies import (
     trigger,
 )
 
-MODULES = [access, belief, cohort, drift, promotion, refit, retention, selection, trigger]
+MODULES = [access, attempts, belief, cohort, drift, promotion, refit, retention, selection, trigger]
 DECISIONS = Decision.__subclasses__()
 IMPURE = {"time", "random", "secrets", "os", "logging", "socket", "threading", "asyncio", "uuid"}
 
@@ -48,6 +49,9 @@ def test_every_policy_decides_by_one_of_these():
         "RollBack",
         "BeginAnew",
         "GoOn",
+        "Try",
+        "Retry",
+        "Dead",
         "Promote",
         "Reject",
         "Forget",
@@ -69,6 +73,8 @@ def test_a_decision_without_a_reason_cannot_be_built(decision, reason, code):
         "forget_events": (),
         "covered": (),
         "new": (),
+        "company": 1,
+        "at": datetime(2026, 3, 1, tzinfo=UTC),
     }
     more = {field.name: rest[field.name] for field in fields(decision) if field.name in rest}
     assert decision("a reason", "a_code", **more).reason == "a reason"

@@ -188,7 +188,7 @@ def ring(settings: Settings) -> KeyRing:
 @pytest.fixture
 def training(settings: Settings, ring: KeyRing, models: Models) -> Iterator[Training]:
     settings.data_dir.mkdir()
-    store = Store.open(settings.database_url, keyring=ring, blobs=settings.blobs_path, now=START)
+    store = Store.open(settings.store_url, keyring=ring, blobs=settings.blobs_path, now=START)
     tenant = store.ensure_tenant("default", START).id
     trainer = InProcessTrainer(lambda: models, ring.transport_key())
     try:

@@ -21,6 +21,7 @@ from daemon.spool import Spool
 from daemon.trainer_client import InProcessTrainer, TrainerFailed, TrainerLost
 from daemon.work import train_basis
 from plora.checkpoints import loads_checkpoint
+from policies.attempts import Patience
 
 KEY = bytes(range(32))
 CANARY = "zqcanaryzq"
@@ -261,7 +262,7 @@ def test_a_basis_that_is_given_up_leaves_no_spool(training):
         def forget_population(self, basis: str) -> None:
             given_up.append(basis)
 
-    daemon = training.with_trainer(Hopeless(), max_attempts=2)
+    daemon = training.with_trainer(Hopeless(), attempts=Patience(max_errors=2))
     record = daemon.store.open_basis(training.tenant, "main", "", training.clock.now())
     for _ in range(3):
         daemon.scheduler.work_once(training.clock.advance(600))

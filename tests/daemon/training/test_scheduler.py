@@ -16,6 +16,7 @@ from daemon.messages import (
     PredictRequest,
 )
 from daemon.trainer_client import TrainerError, TrainerFailed, TrainerLost, TrainerUnavailable
+from policies.attempts import Patience
 from policies.trigger import Train, Wait
 from storage import EventKind, NewEvent, RunState, VersionState
 
@@ -107,13 +108,21 @@ def test_few_different_texts_cancel_the_run(training, basis):
     assert isinstance(training.scheduler.consider(user, training.clock.now()), Wait)
 
 
-@pytest.mark.parametrize("error", [TrainerUnavailable(), TrainerLost(), TrainerFailed("OutOfMemoryError")])
-def test_a_failed_trainer_puts_every_run_back(training, error, users):
+@pytest.mark.parametrize(
+    ("error", "attempts", "crashes"),
+    [
+        (TrainerUnavailable(), 0, 0),
+        (TrainerFailed("RuntimeError"), 1, 0),
+        (TrainerLost(), 1, 1),
+        (TrainerFailed("OutOfMemoryError"), 1, 1),
+    ],
+)
+def test_a_failed_trainer_puts_every_run_back(training, error, attempts, crashes, users):
     broken = training.with_trainer(Unreliable(training.trainer, [error]))
     broken.work()
     runs = broken.store.runs(state=RunState.QUEUED)
     assert {run.user for run in runs} == set(users)
-    assert all(run.error_code == error.code and run.crashes == 0 for run in runs)
+    assert {(run.error_code, run.attempts, run.crashes) for run in runs} == {(error.code, attempts, crashes)}
     assert all(run.run_at > training.clock.now() for run in runs)
     training.clock.advance(60)
     broken.work()
@@ -133,7 +142,7 @@ def test_an_absent_trainer_never_fails_a_run(training, users):
 
 def test_runs_that_lost_a_trainer_twice_go_alone_and_end(training, users):
     deadly = Unreliable(training.trainer, [TrainerLost() for _ in range(100)])
-    broken = training.with_trainer(deadly, max_attempts=4)
+    broken = training.with_trainer(deadly)
     for _ in range(4):
         training.clock.advance(60)
         broken.work()
@@ -142,6 +151,9 @@ def test_runs_that_lost_a_trainer_twice_go_alone_and_end(training, users):
     assert {run.error_code for run in broken.store.runs(state=RunState.FAILED)} == {"trainer_lost"}
     deadly.errors.clear()
     training.clock.advance(120)
+    assert broken.work() == 0
+    assert {training.scheduler.consider(user, training.clock.now()).code for user in users} == {"dead_letter"}
+    assert len(training.store.retry_dead(training.tenant, None, 100, "tests", training.clock.now())) == len(users)
     broken.work()
     assert all(broken.store.versions(user) for user in users)
 
@@ -306,7 +318,7 @@ def test_a_member_that_fails_is_counted_by_its_code(training):
     failing.fit = lambda request, _: FitAnswer(
         tuple(MemberFailed(member.run, "not_finite") for member in request.members), 0.0, 0.0
     )
-    daemon = training.with_trainer(failing, max_attempts=2)
+    daemon = training.with_trainer(failing, attempts=Patience(max_errors=2))
     daemon.work()
     daemon.scheduler.work_once(training.clock.advance(60))
     assert daemon.count("plora_runs_total", outcome="retried", code="not_finite") == 6
