@@ -47,4 +47,4 @@ quality: install  ## what adapters are worth, beside their controls: OUT=folder;
 	$(RUN) -m benchmarks.quality --out $(OUT) $(ARGS)
 
 clean:  ## remove .venv and what demo and serve left
-	rm -rf $(VENV) var var-keys
+	rm -rf $(VENV) var var-keys var-export

@@ -21,7 +21,7 @@ def describe(seed: int, threads: int) -> dict[str, str | int | float | None]:
     `gemm_gflops_*` is what one large matrix product reaches here: what passes can be held against.
     """
     return {
-        "cpu": _cpu(),
+        "cpu": cpu(),
         "cores": os.cpu_count() or 1,
         "threads": threads,
         "ram_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
@@ -33,7 +33,7 @@ def describe(seed: int, threads: int) -> dict[str, str | int | float | None]:
         "gemm_gflops_bf16": round(multiply_speed(torch.bfloat16), 1),
         "command": " ".join(["python -m benchmarks.fit", *sys.argv[1:]]),
         "seed": seed,
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
@@ -50,7 +50,7 @@ def multiply_speed(dtype: torch.dtype, size: int = 1024, times: int = 8) -> floa
     return 2 * size**3 / best / 1e9
 
 
-def _cpu() -> str:
+def cpu() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -64,7 +64,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of the checkout, with a + where files differ from it."""
     root = Path(__file__).parents[2]
     try:

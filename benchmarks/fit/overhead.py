@@ -224,7 +224,7 @@ def _stack(folder: Path, replicas: int, model: str) -> Iterator[Stack]:
     models, trained = _basis(model)
     ring = KeyRing.create(settings.keys_path)
     settings.data_dir.mkdir()
-    with Store.open(settings.database_url, keyring=ring, blobs=settings.blobs_path, now=START) as store:
+    with Store.open(settings.store_url, keyring=ring, blobs=settings.blobs_path, now=START) as store:
         tenant = store.ensure_tenant("default", START).id
         _give(store, tenant, trained)
         with _trainer(settings, ring, models, replicas) as trainer:

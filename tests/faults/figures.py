@@ -17,7 +17,7 @@ def record(figure: str, seed: int, **values: float | str | bool) -> None:
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         kept = json.loads(path.read_text()) if path.exists() else {}
-        kept[figure] = {"at": datetime.now(UTC).date().isoformat(), "seed": seed, **values}  # noqa: DTZ901, TID251
+        kept[figure] = {"at": datetime.now(UTC).date().isoformat(), "seed": seed, **values}  # noqa: TID251
         temporary = path.with_suffix(".new")
         temporary.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
         temporary.replace(path)

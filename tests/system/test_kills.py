@@ -17,6 +17,7 @@ from daemon.demo.crowd import Labelled, Participant
 from daemon.demo.hosts import Host
 from daemon.demo.process import ROOT
 from daemon.ray_child import free_port
+from tests.faults.figures import record
 
 ROUNDS = 6
 USERS_A_ROUND = 4
@@ -83,14 +84,17 @@ class Daemon:
         return int(re.findall(r"action=trainer_started.*?pid=(\d+)", self.log.read_text())[-1])
 
     def replica(self) -> int | None:
-        """A Trainer replica of this daemon's own Ray: a process below its child, by its title."""
+        """A Trainer replica of this daemon's own Ray."""
+        return self.below(b"Trainer")
+
+    def below(self, title: bytes) -> int | None:
+        """A process below this daemon's own child, by its title."""
         for pid in self.descendants(self.trainer()):
             try:
-                title = Path(f"/proc/{pid}/cmdline").read_bytes()
+                if title in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return pid
             except OSError:
                 continue
-            if b"Trainer" in title:
-                return pid
         return None
 
     def descendants(self, pid: int) -> list[int]:
@@ -101,7 +105,13 @@ class Daemon:
         return [each for child in children for each in (int(child), *self.descendants(int(child)))]
 
     def kill(self, what: str) -> None:
-        pid = {"child": self.trainer, "replica": self.replica, "daemon": lambda: self.process.pid}[what]()
+        pid = {
+            "child": self.trainer,
+            "replica": self.replica,
+            "raylet": lambda: self.below(b"raylet/raylet"),
+            "gcs": lambda: self.below(b"gcs_server"),
+            "daemon": lambda: self.process.pid,
+        }[what]()
         assert pid is not None, f"no {what} to kill"
         os.kill(pid, signal.SIGKILL)
         if what == "daemon":
@@ -149,5 +159,83 @@ def test_every_acknowledged_user_is_judged_exactly_once_whatever_is_killed(tmp_p
         assert operator.get("/v1/audit/verify").json()["ok"]
         host.close()
         operator.close()
+    finally:
+        daemon.stop()
+
+
+class Pulse(threading.Thread):
+    """Sends an event every few milliseconds and times the answers."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        super().__init__(daemon=True)
+        self._host, self._ending = Host(daemon.url, daemon.token("host")), threading.Event()
+        self._host.consent([person(9_000, 1)])
+        self.failed: list[str] = []
+
+    def run(self) -> None:
+        row, number = Labelled("a tiny lamp", "like"), 0
+        while not self._ending.wait(0.05):
+            try:
+                self._host.tell("person-9000", number, row)
+            except Exception as problem:  # noqa: BLE001 - counted, and none may be
+                self.failed.append(type(problem).__name__)
+            number += 1
+
+    def end(self) -> tuple[int, float]:
+        """How many answers, and the 99th percentile of their times in seconds."""
+        self._ending.set()
+        self.join()
+        self._host.close()
+        times = sorted(self._host.posted_ms)
+        return len(times), times[int(0.99 * len(times))] / 1000
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("victims", [("replica",) * 10, ("raylet", "gcs")], ids=["workers", "raylet and GCS"])
+def test_while_ray_dies_piece_by_piece_the_api_answers_and_every_run_is_done_once(
+    tmp_path: Path, victims: tuple[str, ...]
+) -> None:
+    seed = int.from_bytes(os.urandom(4), "big")
+    draw = random.Random(seed)
+    daemon = Daemon(tmp_path / "plora")
+    daemon.start()
+    try:
+        host = Host(daemon.url, daemon.token("host"))
+        host.introduce([person(number, 12) for number in range(16)])
+        headers = {"Authorization": f"Bearer {daemon.token('operator')}"}
+        operator = httpx.Client(base_url=daemon.url, headers=headers, timeout=60)
+        operator.post("/v1/bases", json={"name": "kills"}).raise_for_status()
+        assert until(lambda: operator.get("/v1/bases").json()["bases"][0]["state"] == "ready")
+        everyone, pulse = [], Pulse(daemon)
+        pulse.start()
+        for turn, victim in enumerate(victims):
+            assert until(lambda: daemon.trains() and daemon.replica() is not None)
+            one = person(100 + turn, 13)
+            everyone.append(one)
+            host.introduce([one])
+            threading.Event().wait(draw.uniform(0.0, 1.0))
+            daemon.kill(victim)
+        assert until(lambda: all(host.user(one.id)["versions"] for one in everyone))
+        answers, p99_s = pulse.end()
+        record(
+            f"A5.{victims[0]}",
+            seed,
+            kills=len(victims),
+            answers=answers,
+            failed=len(pulse.failed),
+            api_p99_s=round(p99_s, 3),
+            full=True,
+        )
+        assert not pulse.failed
+        assert p99_s < 1.0
+        assert daemon.process.poll() is None
+        for one in everyone:
+            view = host.user(one.id)
+            assert len(view["versions"]) == 1
+            assert [run["state"] for run in view["runs"]].count("succeeded") == 1
+        assert operator.get("/v1/audit/verify").json()["ok"]
+        operator.close()
+        host.close()
     finally:
         daemon.stop()
