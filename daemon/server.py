@@ -8,6 +8,7 @@ nothing that was acknowledged depends on a clean end.
 
 import gc
 import json
+import logging
 import math
 import os
 import resource
@@ -15,7 +16,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from threading import Event, Timer
+from threading import Timer
 from types import FrameType
 
 import uvicorn
@@ -46,7 +47,7 @@ class PortTaken(DaemonError):
 
 
 def serve(settings: Settings, *, as_json: bool = False) -> int:
-    """Run until SIGTERM or SIGINT; the exit status."""
+    """Run until SIGTERM or SIGINT; the exit status. 1 after a failed sync, which only a new process recovers from."""
     logs.configure(settings.log_format)
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold keys and content
@@ -60,10 +61,11 @@ def serve(settings: Settings, *, as_json: bool = False) -> int:
             gc.collect()
             gc.freeze()  # what was loaded so far stays: looking through it again took half of a cohort's preparation
             _run_server(service, listener, lambda: _announce(settings, listener, as_json=as_json))
+            broken = service.parts.store.failed
     finally:
         listener.close()
     logs.write("stopped")
-    return 0
+    return int(broken)
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -93,9 +95,10 @@ def _be_gone() -> None:
 class _Server(uvicorn.Server):
     """Says when it listens, and goes on answering for a moment after it was told to stop."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], stopping: Event, linger_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], service: Service) -> None:
         super().__init__(config)
-        self._on_ready, self._stopping, self._linger_s = on_ready, stopping, linger_s
+        self._on_ready, self._store = on_ready, service.parts.store
+        self._stopping, self._linger_s = service.parts.stopping, service.parts.settings.linger_s
         self._leaves_at = math.inf
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -114,6 +117,9 @@ class _Server(uvicorn.Server):
             logs.write("stopping", {"signal": sig})
 
     async def on_tick(self, counter: int) -> bool:
+        if self._store.failed and not self._stopping.is_set():
+            logs.write("disk_failed", level=logging.ERROR)
+            self.handle_exit(signal.SIGTERM, None)
         if monotonic() >= self._leaves_at:
             self.should_exit = True
         return await super().on_tick(counter)
@@ -130,7 +136,7 @@ def _run_server(service: Service, listener: socket.socket, on_ready: Callable[[]
         ws="none",
         timeout_graceful_shutdown=DRAIN_S,
     )
-    server = _Server(config, on_ready, service.parts.stopping, service.parts.settings.linger_s)
+    server = _Server(config, on_ready, service)
     for each in STOPPING:
         signal.signal(each, server.handle_exit)  # also once the server has ended, while the rest does
     server.run(sockets=[listener])

@@ -31,6 +31,11 @@ class Database(Protocol):
         """Which one it is, for messages: without a password."""
         ...
 
+    @property
+    def failed(self) -> bool:
+        """Whether nothing can be written any more, because what was written last may be lost: start a new process."""
+        ...
+
     def write(self, now: datetime = ..., scope: str = ...) -> AbstractContextManager[Writing]:
         """One transaction: committed and durable at the end, or nothing of it remains."""
         ...

@@ -113,6 +113,11 @@ class Postgres:
             self.close()
             raise
 
+    @property
+    def failed(self) -> bool:
+        """The server looks after its own syncs."""
+        return False
+
     @contextlib.contextmanager
     def write(self, now: datetime = START, scope: str = EVERYONE) -> Iterator[Writing]:
         """One transaction. Raises StoreBusy or StoreAway when nothing was written, CommitUnknown when nobody knows."""

@@ -42,6 +42,11 @@ class Readings:
         with self._database.read(self._scope) as connection:
             yield connection
 
+    @property
+    def failed(self) -> bool:
+        """Whether the disk has failed in a way that only a new process recovers from; until then nothing is written."""
+        return self._database.failed
+
     def tenants(self) -> list[Tenant]:
         with self._read() as connection:
             return tenants.listed(connection)

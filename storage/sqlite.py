@@ -53,6 +53,7 @@ FULL_CODES = {
     sqlite3.SQLITE_IOERR_SHMSIZE,
     sqlite3.SQLITE_IOERR_TRUNCATE,
 }
+SYNC_CODES = {sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC}
 
 
 class Cursor(Protocol):
@@ -77,6 +78,7 @@ class SQLite:
         admit(self.path.parent)
         self._lock = _lock_file(self.path)
         self._writing = threading.Lock()
+        self._failed = False
         address = f"sqlite:///{self.path}"
         try:
             _create(self.path)
@@ -91,6 +93,7 @@ class SQLite:
     @contextlib.contextmanager
     def write(self, now: datetime = START, scope: str = EVERYONE) -> Iterator[Writing]:  # noqa: ARG002
         """One BEGIN IMMEDIATE transaction. The caller's clock is this database's: both are of one machine."""
+        self._need_synced()
         with self._writing, self._translated(), self._writer.connect() as connection, connection.begin():
             yield Writing(connection, now)
 
@@ -111,6 +114,7 @@ class SQLite:
 
     def scrub(self) -> bool:
         """Move the WAL into the database and empty it. False when a reader was in the way for too long."""
+        self._need_synced()
         with self._writing, self._translated(), self._writer.connect() as connection:
             driver = connection.connection.driver_connection
             if driver is None:
@@ -121,6 +125,17 @@ class SQLite:
             finally:
                 cursor.close()
         return busy == 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether a sync has failed. The kernel may have dropped what it was to write, and the next sync would succeed
+        without it: nothing is written any more until a new process has read the files again and written them anew.
+        """
+        return self._failed
+
+    def _need_synced(self) -> None:
+        if self._failed:
+            raise DiskFailed(self.name, "an earlier sync failed")
 
     def size_bytes(self, connection: Connection) -> int:  # noqa: ARG002
         """Of the database and its WAL."""
@@ -139,7 +154,9 @@ class SQLite:
         try:
             yield
         except (DBAPIError, sqlite3.Error, OSError) as problem:
-            known = translate(problem.orig if isinstance(problem, DBAPIError) else problem, self.path)
+            origin = problem.orig if isinstance(problem, DBAPIError) else problem
+            self._failed |= getattr(origin, "sqlite_errorcode", 0) in SYNC_CODES
+            known = translate(origin, self.path)
             if known is None:
                 raise
             raise known from problem

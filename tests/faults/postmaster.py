@@ -66,11 +66,12 @@ class Postmaster:
 
     def kill_all(self) -> None:
         """The postmaster and everything below it."""
+        self._process.send_signal(signal.SIGSTOP)  # or it would fork one more behind our back
         children = self._children()
-        self._process.kill()
         for pid in children:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        self._process.kill()
         self._process.wait()
         pause = threading.Event()
         while any(_title(pid).startswith("postgres") for pid in children):

@@ -24,6 +24,7 @@ def test_a_lost_power_loses_nothing_that_was_acknowledged(recorded_stores, tmp_p
     assert figures["syncs"] > 50
 
 
+@pytest.mark.long
 def test_nothing_that_was_acknowledged_rests_on_a_sync_that_failed(recorded_stores, tmp_path):
     seed = secrets.randbits(32)
     figures = lose_power(recorded_stores, recorded_stores, tmp_path, states=20, steps=60, seed=seed, failing=7)

@@ -89,18 +89,38 @@ def test_what_was_acknowledged_before_a_kill_is_there(world):
 
 
 def test_a_newer_schema_is_refused_untouched(world):
+    assert world.database.exists()
     world.user("alice")
     with pytest.raises(SchemaTooNew, match="'9999'"):
-        world.sql("UPDATE alembic_version SET version_num = '9999'")
+        world.sql("UPDATE alembic_version SET version_num = '9999'", "UPDATE compatibility SET oldest = '9999'")
     before = world.database.read_bytes()
     with pytest.raises(SchemaTooNew):
         world.open()
     assert world.database.read_bytes() == before
     connection = sqlite3.connect(world.database)
-    connection.execute("UPDATE alembic_version SET version_num = '0002'")
+    connection.execute("UPDATE alembic_version SET version_num = '0003'")
     connection.commit()
     connection.close()
     world.store = world.open()
+
+
+def test_after_a_sync_that_failed_nothing_is_written_until_a_new_start(world):
+    """The kernel may have dropped what it could not write, and the next sync would succeed without it."""
+    assert world.database.exists()
+    user = world.user("alice")
+    failed = sqlite3.OperationalError("disk I/O error")
+    failed.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+    with pytest.raises(DiskFailed), world.store._write(world.now):
+        raise failed
+    assert world.store.failed
+    with pytest.raises(DiskFailed, match="an earlier sync failed"):
+        world.user("bob")
+    with pytest.raises(DiskFailed):
+        world.store.scrub(world.now)
+    assert len(world.store.events(user)) == 4
+    world.reopen()
+    assert not world.store.failed
+    assert world.user("bob")
 
 
 def test_the_migrations_make_exactly_the_tables(world):

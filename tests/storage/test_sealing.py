@@ -4,9 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
-import random
 import struct
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,6 @@ from hypothesis import strategies as st
 from storage import BadRecord, KeyRing, Unreadable, seal_message, unseal_message
 from storage.keys import KeyPlace
 from storage.sealing import Context, Kind, derive, digest32, seal, seal_body, unseal, unseal_body
-from tests.faults.figures import record
 
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())
 SEED = 20_261_123
@@ -205,50 +202,10 @@ def test_a_message_opens_for_its_own_context_only(context, plaintext, data):
         unseal_message(KEY, other, sealed)
 
 
-def mutations(count):
-    """(place, envelope) that must not open: bits of header, salt, commitment and tag in turn; cuts, moves, splices."""
-    dice = random.Random(SEED)
-    people = [replace(PLACE, subject=dice.randbytes(16), version=number, generation=number + 1) for number in range(8)]
-    sealed = [seal(KEY, place, dice.randbytes(600)) for place in people]
-    size = len(sealed[0])
-    bits = [*range((48 + 140 + 56) * 8), *range((size - 16) * 8, size * 8)]
-    for number in range(count):
-        which = dice.randrange(8)
-        other = (which + dice.randrange(1, 8)) % 8
-        own, at = sealed[which], dice.randrange(1, size)
-        match number % 4:
-            case 0 | 1:
-                bit = bits[number // 2 % len(bits)]
-                changed = own[: bit // 8] + bytes([own[bit // 8] ^ 1 << bit % 8]) + own[bit // 8 + 1 :]
-                yield people[which], changed
-            case 2:
-                yield people[which], own[:at] + sealed[other][at:] if at > 24 else own[:at]
-            case _:
-                yield people[other], own
-
-
-def check_mutations(count, *, full):
-    refused = 0
-    for place, changed in mutations(count):
-        with pytest.raises(Unreadable):
-            unseal(KEY, place, changed)
-        refused += 1
-    record("B7", SEED, full=full, mutations=count, refused=refused, opened=count - refused)
-
-
-def test_no_mutation_opens():
-    check_mutations(6_000, full=False)
-
-
-@pytest.mark.long
-def test_none_of_a_hundred_thousand_mutations_opens():
-    check_mutations(100_000, full=True)
-
-
 def test_two_seals_of_the_same_value_share_nothing():
     first, second = seal(KEY, PLACE, b"same"), seal(KEY, PLACE, b"same")
     assert first[188:] != second[188:]
-    assert len({seal_message(KEY, b"", b"")[72:96] for _ in range(2000)}) == 2000
+    assert len({seal_message(KEY, b"", b"")[48:72] for _ in range(2000)}) == 2000
 
 
 def test_keys_for_different_purposes_differ():
