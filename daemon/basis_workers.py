@@ -20,7 +20,7 @@ from daemon.spool import Spool
 from daemon.trainer_order import KEY_FILE, TRAINER_NICENESS, TrainerOrder
 from daemon.trainers import load_models
 from plora.peers import GroupPeers
-from storage.keyfiles import read_key
+from storage.transport_keys import TransportKeys
 
 REQUEST, CONTENT, REPORT, FAILURE = "request", "content", "report", "failure"
 
@@ -68,8 +68,8 @@ def train_together(order: TrainerOrder, spool: Spool, request: BasisRequest) -> 
 def share(config: dict[str, object]) -> None:
     """One worker's life, in a process group that Ray Train has opened."""
     order = TypeAdapter(TrainerOrder).validate_python(config["order"])
-    key, basis = read_key(Path(str(config["key_file"]))), str(config["basis"])
-    spool = Spool(Path(order.spool), key)
+    keys, basis = TransportKeys(Path(str(config["key_file"]))), str(config["basis"])
+    spool = Spool(Path(order.spool), keys)
     os.nice(TRAINER_NICENESS)
     request = decode_request(spool.read(basis, REQUEST, "") or b"")
     if not isinstance(request, BasisRequest):

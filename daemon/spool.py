@@ -1,11 +1,13 @@
 """What a Trainer keeps of a population while it trains on it: shards and a checkpoint, sealed, and its progress.
 
-    FOLDER/basis-5/shard-0        sealed under the transport key, bound to the Basis, its place and its name
+    FOLDER/basis-5/shard-0        number of a transport key, 4 bytes; sealed under it, bound to Basis, place and name
     FOLDER/basis-5/checkpoint     the same, bound to the population and the choices that it belongs to
     FOLDER/basis-5/progress       numbers, readable
 
 It outlives the process, so that a Trainer that was killed goes on where it stood. Whatever does not open, because it
-is damaged, of another key or of another population, is as good as absent.
+is damaged, under a key that is gone or of another population, is as good as absent: its shards are sent again. What
+was sealed before a rotation still opens until a roll; but a daemon that asks anew after a rotation gives the shards
+other names, sends them all, and the training begins anew.
 """
 
 import hashlib
@@ -20,17 +22,19 @@ from pathlib import Path
 from daemon.messages import BasisProgress, decode_progress, encode_progress
 from daemon.shards import Shard, decode_shard, encode_shard
 from storage.sealing import Unreadable, seal_message, unseal_message
+from storage.transport_keys import Keys, numbered
 
 MAGIC = b"PLORASP1"
 PROGRESS = "progress"
+NUMBER_BYTES = 4
 _NAME = re.compile(r"[A-Za-z0-9]{1,32}")
 
 
 class Spool:
     """A folder with one folder for each Basis, or, without a folder, the same in memory."""
 
-    def __init__(self, folder: Path | None = None, key: bytes | None = None) -> None:
-        self._folder, self._key = folder, key or secrets.token_bytes(32)
+    def __init__(self, folder: Path | None = None, keys: Keys | bytes | None = None) -> None:
+        self._folder, self._keys = folder, numbered(keys or secrets.token_bytes(32))
         self._memory: dict[tuple[str, str], bytes] = {}
 
     @property
@@ -50,13 +54,17 @@ class Spool:
 
     def write(self, basis: str, part: str, bound_to: str, plain: bytes) -> None:
         """Seal `plain` as this part; only who names the same `bound_to` can read it."""
-        self._put(basis, part, seal_message(self._key, _context(basis, part, bound_to), plain))
+        number, key = self._keys.newest()
+        sealed = seal_message(key, _context(basis, part, bound_to), plain)
+        self._put(basis, part, number.to_bytes(NUMBER_BYTES, "big") + sealed)
 
     def read(self, basis: str, part: str, bound_to: str) -> bytes | None:
         """The reverse; None where there is nothing that opens."""
         sealed = self._get(basis, part)
         with suppress(Unreadable):
-            return None if sealed is None else unseal_message(self._key, _context(basis, part, bound_to), sealed)
+            if sealed is not None:
+                key = self._keys.of(int.from_bytes(sealed[:NUMBER_BYTES], "big"))
+                return unseal_message(key, _context(basis, part, bound_to), sealed[NUMBER_BYTES:])
         return None
 
     def tell(self, basis: str, progress: BasisProgress) -> None:

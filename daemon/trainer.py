@@ -35,10 +35,10 @@ from daemon.models import Models
 from daemon.pipeline import Pipeline
 from daemon.spool import Spool
 from daemon.trainer_order import KEY_FILE, TRAINER_NICENESS, ChildOrder, TrainerOrder
-from daemon.transport import Purpose
+from daemon.transport import KEY_UNKNOWN, Purpose, encode_unknown
 from daemon.work import answer, receive, reply
-from storage.keyfiles import read_key
 from storage.sealing import Unreadable
+from storage.transport_keys import Keys, TransportKeyUnknown, TransportKeys
 
 MAX_REQUEST_BYTES = 1 << 28
 SHUTDOWN_S = 20.0
@@ -70,14 +70,15 @@ class Replica:
         os.nice(niceness)
         torch.set_num_threads(order.threads)
         self._most, self._cohorts, self._bases = order.recycle, 0, 0
-        self._key = read_key(Path(os.environ[KEY_FILE]))
-        self._models = held_models(order, self._key)
+        self._keys = TransportKeys(Path(os.environ[KEY_FILE]))
+        self._keys.newest()  # a replica without one would answer nobody
+        self._models = held_models(order, self._keys)
         gc.freeze()  # the model stays: nothing in it is ever garbage
         self._aside = ThreadPoolExecutor(1, "basis")
         self._pipeline = Pipeline(
-            receive=partial(receive, self._key),
+            receive=partial(receive, self._keys),
             act=partial(answer, self._models),
-            reply=partial(reply, self._key),
+            reply=reply,
             worker=ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(order.threads,)),
         )
 
@@ -94,6 +95,8 @@ class Replica:
             return JSONResponse({"code": "too_large"}, 413)
         try:
             sealed = await self._work(request.url.path, envelope)
+        except TransportKeyUnknown as unknown:
+            return Response(encode_unknown(unknown.newest), KEY_UNKNOWN, media_type="application/json")
         except Unreadable:
             return JSONResponse({"code": "unreadable"}, 400)
         except Exception:  # noqa: BLE001 - around a request: Ray would log and carry the text of whatever this is
@@ -121,15 +124,15 @@ class Replica:
         return await asyncio.get_running_loop().run_in_executor(self._aside, self._train, envelope)
 
     def _train(self, envelope: bytes) -> bytes:
-        received = receive(self._key, envelope)
+        received = receive(self._keys, envelope)
         if received.head.purpose is not Purpose.BASIS:
             raise Unreadable("the request")
-        return reply(self._key, received, answer(self._models, received))
+        return reply(received, answer(self._models, received))
 
 
-def held_models(order: TrainerOrder, key: bytes) -> Models:
+def held_models(order: TrainerOrder, keys: Keys) -> Models:
     """The model and the spool of a replica, and how it trains a Basis: alone or with workers."""
-    spool = Spool(Path(order.spool), key) if order.spool else Spool()
+    spool = Spool(Path(order.spool), keys) if order.spool else Spool()
     train = None
     if order.basis_workers > 1 and order.spool:
         from daemon.basis_workers import train_together  # noqa: PLC0415 - it takes pandas along

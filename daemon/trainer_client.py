@@ -30,8 +30,9 @@ from daemon.messages import (
 )
 from daemon.messages import Request as WorkRequest
 from daemon.shards import Shard, name_of
-from daemon.transport import Body, Head, Purpose, head_of, seal_request, unseal_answer
+from daemon.transport import KEY_UNKNOWN, Body, Head, Purpose, decode_unknown, head_of, seal_request, unseal_answer
 from storage.sealing import Unreadable
+from storage.transport_keys import Keys, TransportKeyUnknown, numbered
 
 if TYPE_CHECKING:
     from daemon.models import Models
@@ -58,6 +59,19 @@ class TrainerUnavailable(TrainerError):
 
     def __str__(self) -> str:
         return "no trainer can be reached: wait until it has started"
+
+
+class TrainerLacksKey(TrainerUnavailable):
+    """The Trainer has no key of the number that the request names: `newest` is its newest, which we lack."""
+
+    code = "trainer_lacks_key"
+
+    def __init__(self, newest: int) -> None:
+        super().__init__(newest)
+        self.newest = newest
+
+    def __str__(self) -> str:
+        return f"the trainer and the daemon have no transport key in common: give the trainer the newest, not {self.newest}"
 
 
 class TrainerLost(TrainerError):
@@ -110,8 +124,8 @@ class TrainerClient(Protocol):
 class SealedTrainer(ABC):
     """Seals requests and unseals answers; a child class carries the bytes. Thread-safe."""
 
-    def __init__(self, key: bytes) -> None:
-        self._key = key
+    def __init__(self, keys: Keys | bytes) -> None:
+        self._keys = numbered(keys)
 
     def fit(self, request: FitRequest, basis: Callable[[], bytes]) -> FitAnswer:
         """Raises a TrainerError."""
@@ -125,10 +139,11 @@ class SealedTrainer(ABC):
         """Sends the shards of `population` that the Trainer lacks, and then asks. Raises a TrainerError."""
         claims = ((f"basis:{request.basis}", request.epoch),)
         for _ in range(ROUNDS):
-            named = replace(request, shards=tuple(name_of(self._key, shard) for shard in population()))
+            key = self._keys.newest()[1]
+            named = replace(request, shards=tuple(name_of(key, shard) for shard in population()))
             answer = self._ask(head_of(Purpose.BASIS, claims), named)
             if isinstance(answer, ShardsMissing):
-                self._send(named, frozenset(answer.shards_missing), population)
+                self._send(key, named, frozenset(answer.shards_missing), population)
                 answer = self._ask(head_of(Purpose.BASIS, claims), named)
             if isinstance(answer, BasisTrained):
                 return answer
@@ -144,11 +159,11 @@ class SealedTrainer(ABC):
     def progress(self, basis: str) -> BasisProgress | None:
         """How far the training of this Basis has come, if it can be told now."""
 
-    def _send(self, request: BasisRequest, missing: frozenset[int], population: Shards) -> None:
+    def _send(self, key: bytes, request: BasisRequest, missing: frozenset[int], population: Shards) -> None:
         """Those at the `missing` places, if they still have the names that were given."""
         for index, shard in enumerate(population()):
             if index in missing and index < len(request.shards):
-                name = name_of(self._key, shard)
+                name = name_of(key, shard)
                 head = head_of(Purpose.SHARD, ((f"basis:{request.basis}", request.epoch), ("shard", index)))
                 if name == request.shards[index]:
                     answer = self._ask(head, ShardRequest(request.basis, index, name, shard))
@@ -169,10 +184,22 @@ class SealedTrainer(ABC):
         return answer
 
     def _ask(self, head: Head, request: WorkRequest, attachment: bytes = b"") -> Answer:
-        envelope = seal_request(self._key, head, Body(encode_request(request), attachment))
-        sealed = self._carry(head.purpose, envelope)
+        number, key = self._keys.newest()
+        body = Body(encode_request(request), attachment)
         try:
-            body = unseal_answer(self._key, head, sealed)
+            return self._ask_under(number, key, head, body)
+        except TrainerLacksKey as lacking:
+            try:
+                key = self._keys.of(lacking.newest)
+            except TransportKeyUnknown:
+                raise lacking from None
+            return self._ask_under(lacking.newest, key, head, body)
+
+    def _ask_under(self, number: int, key: bytes, head: Head, request: Body) -> Answer:
+        head = replace(head, key=number)
+        sealed = self._carry(head.purpose, seal_request(key, head, request))
+        try:
+            body = unseal_answer(key, head, sealed)
             answer = decode_answer(body.document, body.attachment)
         except (Unreadable, ValueError):
             raise TrainerRefused from None  # pydantic's error quotes what it read
@@ -190,12 +217,12 @@ class HttpTrainer(SealedTrainer):
     def __init__(
         self,
         url: Callable[[], str | None],
-        key: bytes,
+        keys: Keys | bytes,
         *,
         timeout_s: float = 1800.0,
         basis_timeout_s: float = 7 * 86_400.0,
     ) -> None:
-        super().__init__(key)
+        super().__init__(keys)
         self._url, self._basis_timeout = url, httpx.Timeout(basis_timeout_s, connect=5.0)
         timeout = httpx.Timeout(timeout_s, connect=5.0)
         self._client = httpx.Client(timeout=timeout, trust_env=False, limits=httpx.Limits(keepalive_expiry=5.0))
@@ -229,6 +256,8 @@ class HttpTrainer(SealedTrainer):
             raise TrainerLost from None
         if response.status_code == httpx.codes.OK:
             return response.content
+        if response.status_code == KEY_UNKNOWN:
+            raise TrainerLacksKey(decode_unknown(response.content))
         if response.status_code in BUSY:
             raise TrainerUnavailable
         raise TrainerRefused if response.is_client_error else TrainerLost
@@ -237,8 +266,8 @@ class HttpTrainer(SealedTrainer):
 class InProcessTrainer(SealedTrainer):
     """The same bytes through the same functions in this process, one request at a time. Loads its model when asked."""
 
-    def __init__(self, load: Callable[[], "Models"], key: bytes) -> None:
-        super().__init__(key)
+    def __init__(self, load: Callable[[], "Models"], keys: Keys | bytes) -> None:
+        super().__init__(keys)
         self._load = load
         self._models: Models | None = None
         self._lock = threading.Lock()
@@ -260,10 +289,12 @@ class InProcessTrainer(SealedTrainer):
         from daemon.work import answer, receive, reply  # noqa: PLC0415 - torch is loaded only where work is done
 
         try:
-            received = receive(self._key, envelope)
+            received = receive(self._keys, envelope)
+        except TransportKeyUnknown as unknown:
+            raise TrainerLacksKey(unknown.newest) from None
         except Unreadable:
             raise TrainerRefused from None
         with self._lock:
             self._models = self._models or self._load()
             answered = answer(self._models, received)
-        return reply(self._key, received, answered)
+        return reply(received, answered)

@@ -13,6 +13,7 @@ from daemon.settings import Settings
 from daemon.trainer_client import HttpTrainer, InProcessTrainer, TrainerClient
 from daemon.trainer_order import TrainerOrder
 from storage import KeyRing
+from storage.transport_keys import Keys
 
 if TYPE_CHECKING:
     from daemon.models import Models
@@ -51,18 +52,18 @@ class Training:
 
 def choose(settings: Settings, keyring: KeyRing, on_change: Callable[[bool], None]) -> Training:
     """The Trainer that `settings` ask for, not started. `on_change` hears when the child begins or ceases to answer."""
-    order, key = _order_of(settings), keyring.transport_key()
+    order, keys = _order_of(settings), keyring.transport
     if settings.trainer == "in-process":
-        load = cache(partial(load_models, order, key))
-        return Training(InProcessTrainer(load, key), None, load)
+        load = cache(partial(load_models, order, keys))
+        return Training(InProcessTrainer(load, keys), None, load)
     if settings.trainer_url is not None:
-        return Training(HttpTrainer(lambda: settings.trainer_url, key), None, import_library)
+        return Training(HttpTrainer(lambda: settings.trainer_url, keys), None, import_library)
     child = RayChild(order, key_file=keyring.transport_path, data_dir=settings.data_dir, on_change=on_change)
-    return Training(HttpTrainer(lambda: child.url, key), child, partial(check_model, order))
+    return Training(HttpTrainer(lambda: child.url, keys), child, partial(check_model, order))
 
 
-def load_models(order: TrainerOrder, key: bytes | None = None) -> "Models":
-    """The model of a Trainer in this process, and its spool under `key`. Raises UnusableModel."""
+def load_models(order: TrainerOrder, keys: Keys | None = None) -> "Models":
+    """The model of a Trainer in this process, and its spool under `keys`. Raises UnusableModel."""
     import torch  # noqa: PLC0415 - the command line does without torch
 
     import plora  # noqa: PLC0415
@@ -78,7 +79,7 @@ def load_models(order: TrainerOrder, key: bytes | None = None) -> "Models":
         plora.find_targets(base.module)
     except plora.PLoRAError as error:
         raise UnusableModel(order.model, str(error)) from error
-    return Models(base, spool=Spool(Path(order.spool), key) if order.spool and key else None)
+    return Models(base, spool=Spool(Path(order.spool), keys) if order.spool and keys else None)
 
 
 def check_model(order: TrainerOrder) -> None:

@@ -31,36 +31,39 @@ from daemon.messages import (
 )
 from daemon.models import Models
 from daemon.population import Crowd, Made, train
-from daemon.transport import Body, Head, Purpose, seal_answer, unseal_request
+from daemon.transport import Body, Head, Purpose, key_named, seal_answer, unseal_request
 from storage.sealing import Unreadable
+from storage.transport_keys import Keys, numbered
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A request that was unsealed, or the failure that its document already is."""
+    """A request that was unsealed, or the failure that its document already is, and the key that it came under."""
 
     head: Head
+    key: bytes = field(repr=False)
     request: Request | WorkFailed = field(repr=False)
     attachment: bytes = field(repr=False)
 
 
-def work(models: Models, key: bytes, envelope: bytes) -> bytes:
+def work(models: Models, keys: Keys | bytes, envelope: bytes) -> bytes:
     """Unseal one request, do it, and seal the answer to it.
 
-    Raises Unreadable for what was not sealed with `key` as a request. Every other failure is an answer: WorkFailed,
+    Raises Unreadable for what was not sealed with one of `keys` as a request: TransportKeyUnknown when it is another. Every other failure is an answer: WorkFailed,
     which carries the error's class name and never its text.
     """
-    received = receive(key, envelope)
-    return reply(key, received, answer(models, received))
+    received = receive(keys, envelope)
+    return reply(received, answer(models, received))
 
 
-def receive(key: bytes, envelope: bytes) -> Received:
-    """Unseal one request. May run beside `answer` to another. Raises Unreadable."""
+def receive(keys: Keys | bytes, envelope: bytes) -> Received:
+    """Unseal one request. May run beside `answer` to another. Raises Unreadable or TransportKeyUnknown."""
+    key = numbered(keys).of(key_named(envelope))
     head, body = unseal_request(key, envelope)
     try:
-        return Received(head, decode_request(body.document), body.attachment)
+        return Received(head, key, decode_request(body.document), body.attachment)
     except Exception as error:  # noqa: BLE001 - around a request: its text may hold content and goes nowhere
-        return Received(head, WorkFailed(type(error).__name__), b"")
+        return Received(head, key, WorkFailed(type(error).__name__), b"")
 
 
 def answer(models: Models, received: Received) -> Answer:
@@ -75,9 +78,9 @@ def answer(models: Models, received: Received) -> Answer:
         return WorkFailed(type(error).__name__)
 
 
-def reply(key: bytes, received: Received, answered: Answer) -> bytes:
-    """Seal the answer. May run beside `answer` to another."""
-    return seal_answer(key, received.head, Body(*encode_answer(answered)))
+def reply(received: Received, answered: Answer) -> bytes:
+    """Seal the answer under the key of the request. May run beside `answer` to another."""
+    return seal_answer(received.key, received.head, Body(*encode_answer(answered)))
 
 
 def train_basis(models: Models, request: BasisRequest) -> BasisTrained | ShardsMissing:

@@ -2,7 +2,7 @@
 
     kek-0000000001.key   32 random bytes: one epoch of the key that wraps data keys, where files are the provider
     audit.key            authenticates the newest entry of the audit chain
-    transport.key        shared with the trainers
+    transport.key        shared with the trainers: number 1; later ones are transport-0000000002.key and so on
     NAME.token           a bearer token, as text
 
 A wrapped data key is 65 bytes:
@@ -45,6 +45,7 @@ from storage.keyfiles import KEY_BYTES, TEMPORARY, list_directory, make_director
 from storage.providers import Provider
 from storage.providers.files import FileKeys
 from storage.signing import Signer
+from storage.transport_keys import FIRST_NAME, TransportKeys
 
 WRAPPED_BYTES = 65
 DESTROYED = bytes(WRAPPED_BYTES)
@@ -73,6 +74,7 @@ class KeyRing:
     def __init__(self, directory: Path, provider: Provider, audit: bytes, clock: Callable[[], float]) -> None:
         self.directory = directory
         self.provider = provider.name
+        self.transport = TransportKeys(directory / FIRST_NAME)
         self.failures = 0
         self._provider = provider
         self._audit = audit
@@ -94,9 +96,11 @@ class KeyRing:
         provider = provider or FileKeys(directory)
         if provider.epochs():
             raise KeyRingExists(str(directory))
-        for name in ("audit.key", "transport.key"):
-            if name not in names:
-                write_secret(directory / name, secrets.token_bytes(KEY_BYTES))
+        if "audit.key" not in names:
+            write_secret(directory / "audit.key", secrets.token_bytes(KEY_BYTES))
+        transport = TransportKeys(directory / FIRST_NAME)
+        if not transport.numbers():
+            transport.rotate()
         provider.new_epoch()
         return cls.open(directory, provider, clock)
 
@@ -219,13 +223,13 @@ class KeyRing:
         return Signer(read_key(path))
 
     def transport_key(self) -> bytes:
-        """32 bytes that the daemon and its trainers hold."""
-        return read_key(self.transport_path)
+        """The newest 32 bytes that the daemon and its trainers hold."""
+        return self.transport.newest()[1]
 
     @property
     def transport_path(self) -> Path:
-        """For a trainer on this machine: it reads the file with `read_key`."""
-        return self.directory / "transport.key"
+        """For a trainer on this machine: where number 1 is or was, and the others beside it (`TransportKeys`)."""
+        return self.directory / FIRST_NAME
 
     def ensure_token(self, name: str) -> str:
         """The bearer token in NAME.token, made on the first call."""

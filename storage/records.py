@@ -361,13 +361,14 @@ class KeysStatus:
     """The key epochs and their provider; `failures` counts how often it could not be asked since the start.
 
     At most 2^31 wraps are safe under one epoch. `data_keys` is what is counted against that: each is wrapped once per
-    epoch, and once more only where a rotation was killed or raced with another.
+    epoch, and once more only where a rotation was killed or raced with another. `transport`: numbers of transport keys.
     """
 
     provider: str
     epochs: tuple[EpochStatus, ...]
     failures: int
     answers: bool
+    transport: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ class Rotating(Upkeep):
     def rotate_keys(self, now: datetime) -> Rotation:
         """Make a new key epoch and rewrap every data key under it in small transactions. The old epochs stay.
 
-        Killed on the way, all epochs stay readable.
+        Killed on the way, all epochs stay readable. A completed rotation makes a new transport key, too.
         """
         epoch = self._keys.ring.new_epoch()
         # failpoint: rotate-before-primary
@@ -27,6 +27,7 @@ class Rotating(Upkeep):
             with self._write(now) as tx:
                 batch = self._keys.rewrap(tx.connection, after)
                 if batch is None:
+                    self._keys.ring.transport.rotate()
                     tx.audit("", "store", "keys.rotate", str(epoch), f"{rewrapped} rewrapped")
                     return Rotation(rewrapped, epoch, destroyed=(), pending=())
             after, rewrapped = batch[0], rewrapped + batch[1]
@@ -34,11 +35,13 @@ class Rotating(Upkeep):
     def roll_epoch(self, now: datetime) -> Rotation:
         """Rotate, and destroy the old epochs: every older copy of a wrapped key, of the forgotten too, is useless then.
 
-        `pending` are those that a reader may still be about to unwrap under; `finish_roll` destroys them later.
+        `pending` are those that a reader may still be about to unwrap under; `finish_roll` destroys them later, and
+        the old transport keys once no cohort under them can be under way.
         """
         rotation = self.rotate_keys(now)
         with self._write(now) as tx:
             epochs.retire(tx)
+        self._keys.ring.transport.roll(now)
         done = self.finish_roll(now)
         with self._read() as connection:
             left = tuple(each.epoch for each in epochs.pending(connection))
@@ -46,6 +49,7 @@ class Rotating(Upkeep):
 
     def finish_roll(self, now: datetime) -> tuple[int, ...]:
         """Destroy the epochs that a roll has left behind, once no reader is older than it; which ones it were."""
+        self._keys.ring.transport.retire(now)
         with self._read() as connection:
             waiting = epochs.pending(connection)
         since = max((each.destroyed_at for each in waiting if each.destroyed_at is not None), default=now)
@@ -67,4 +71,4 @@ class Rotating(Upkeep):
         ring = self._keys.ring
         with self._read() as connection:
             known = epochs.listed(connection)
-        return KeysStatus(ring.provider, known, ring.failures, ring.problem() is None)
+        return KeysStatus(ring.provider, known, ring.failures, ring.problem() is None, ring.transport.numbers())

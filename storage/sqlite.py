@@ -54,6 +54,8 @@ FULL_CODES = {
     sqlite3.SQLITE_IOERR_TRUNCATE,
 }
 SYNC_CODES = {sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC}
+ABANDONED: list[Engine] = []
+"""Writers after a failed sync, kept until the process ends: closing the last connection checkpoints."""
 
 
 class Cursor(Protocol):
@@ -75,6 +77,7 @@ class SQLite:
         """`admit` raises when files must not be made in the database's directory."""
         self.path = _path(url)
         self.name = str(self.path)
+        self._wal = self.path.with_name(self.path.name + "-wal")
         admit(self.path.parent)
         self._lock = _lock_file(self.path)
         self._writing = threading.Lock()
@@ -82,6 +85,7 @@ class SQLite:
         address = f"sqlite:///{self.path}"
         try:
             _create(self.path)
+            _write_again(self._wal)
             self._writer = _engine(address, "BEGIN IMMEDIATE", PRAGMAS | WRITER, StaticPool)
             self._readers = _engine(address, "BEGIN", PRAGMAS | READER, QueuePool)
             with self.write():  # the first connection shows whether the file is a database, and takes the settings
@@ -139,14 +143,17 @@ class SQLite:
 
     def size_bytes(self, connection: Connection) -> int:  # noqa: ARG002
         """Of the database and its WAL."""
-        files = (self.path, self.path.with_name(self.path.name + "-wal"))
+        files = (self.path, self._wal)
         return sum(file.stat().st_size for file in files if file.exists())
 
     def close(self) -> None:
         """The writer goes last, because the last connection to close does the final checkpoint."""
         self._readers.dispose()
         with self._writing:
-            self._writer.dispose()
+            if self._failed:
+                ABANDONED.append(self._writer)
+            else:
+                self._writer.dispose()
         os.close(self._lock)
 
     @contextlib.contextmanager
@@ -216,6 +223,20 @@ def _create(path: Path) -> None:
         os.fchmod(handle, 0o600)
     finally:
         os.close(handle)
+
+
+def _write_again(wal: Path) -> None:
+    """Have the disk hold the WAL that SQLite is about to read.
+
+    After a sync that failed, a file may read well from memory while the disk has an older one: a checkpoint would then
+    bring the database past a WAL that a power cut plays over it again.
+    """
+    with contextlib.suppress(FileNotFoundError), wal.open("r+b") as file:
+        content = file.read()
+        file.seek(0)
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _engine(address: str, begin: str, pragmas: dict[str, str], pool: type[StaticPool] | type[QueuePool]) -> Engine:

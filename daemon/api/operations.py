@@ -72,7 +72,13 @@ def keys_status(parts: WithParts) -> KeysView:
         )
         for each in status.epochs
     ]
-    return KeysView(provider=status.provider, answers=status.answers, failures=status.failures, epochs=epochs)
+    return KeysView(
+        provider=status.provider,
+        answers=status.answers,
+        failures=status.failures,
+        epochs=epochs,
+        transport=list(status.transport),
+    )
 
 
 def _rotated(rotation: Rotation) -> RotationView:

@@ -317,6 +317,7 @@ class KeysView(BaseModel):
     answers: bool
     failures: int
     epochs: list[EpochView]
+    transport: Annotated[list[int], Field(description="numbers of the transport keys; the newest seals")]
 
 
 class AuditView(BaseModel):
