@@ -7,6 +7,7 @@ from itertools import groupby
 
 from daemon import logs
 from daemon.bases import BasisContents
+from daemon.choices import FitChoices
 from daemon.expectations import Expectations
 from daemon.facts import load_of, tries_of
 from daemon.judging import Judging
@@ -15,7 +16,7 @@ from daemon.messages import FitAnswer, FitRequest, MemberFailed, MemberFitted
 from daemon.metrics import Metrics
 from daemon.prepared import Prepared, prepare
 from daemon.promises import Promise
-from daemon.settings import FitChoices, Settings
+from daemon.settings import Settings
 from daemon.settling import Settling
 from daemon.taught import Lesson, lesson_of
 from daemon.trainer_client import TrainerClient

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Literal
 
 from daemon import logs
+from daemon.choices import Bounds
 from daemon.errors import DaemonError
-from daemon.settings import Bounds
 
 LENGTHS = struct.Struct(">IQ")
 PIECE = 1 << 16

@@ -35,7 +35,7 @@ RUN_CODES = {
         "worse_than_current",
     ),
     "cancelled": ("not_enough",),
-    "retried": ("trainer_unavailable", "trainer_lost"),
+    "retried": ("trainer_unavailable", "trainer_lacks_key", "trainer_lost"),
 }
 DECISIONS = ("promoted", "rejected", "rolled_back")
 PARTS = ("whole", "label_bias")

@@ -38,7 +38,7 @@ from daemon.trainer_order import KEY_FILE, TRAINER_NICENESS, ChildOrder, Trainer
 from daemon.transport import KEY_UNKNOWN, Purpose, encode_unknown
 from daemon.work import answer, receive, reply
 from storage.sealing import Unreadable
-from storage.transport_keys import Keys, TransportKeyUnknown, TransportKeys
+from storage.transport_keys import Keys, TransportKeys, TransportKeyUnknown
 
 MAX_REQUEST_BYTES = 1 << 28
 SHUTDOWN_S = 20.0
@@ -93,8 +93,11 @@ class Replica:
         envelope = await request.body()
         if len(envelope) > MAX_REQUEST_BYTES:
             return JSONResponse({"code": "too_large"}, 413)
+        return await self._answer(request.url.path, envelope)
+
+    async def _answer(self, path: str, envelope: bytes) -> Response:
         try:
-            sealed = await self._work(request.url.path, envelope)
+            sealed = await self._work(path, envelope)
         except TransportKeyUnknown as unknown:
             return Response(encode_unknown(unknown.newest), KEY_UNKNOWN, media_type="application/json")
         except Unreadable:

@@ -71,7 +71,9 @@ class TrainerLacksKey(TrainerUnavailable):
         self.newest = newest
 
     def __str__(self) -> str:
-        return f"the trainer and the daemon have no transport key in common: give the trainer the newest, not {self.newest}"
+        return (
+            f"the trainer's newest transport key is number {self.newest}, which is rolled: give it the daemon's newest"
+        )
 
 
 class TrainerLost(TrainerError):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 KEY_FILE = "PLORA_TRANSPORT_KEY_FILE"
-"""The environment variable with the path of transport.key: replicas read it, or a newer key beside it; Ray never has one."""
+"""The environment variable with transport.key's path: replicas read it and newer keys beside it, Ray never has one."""
 
 TRAINER_NICENESS = 15  # answering comes before training
 

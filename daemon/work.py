@@ -49,8 +49,9 @@ class Received:
 def work(models: Models, keys: Keys | bytes, envelope: bytes) -> bytes:
     """Unseal one request, do it, and seal the answer to it.
 
-    Raises Unreadable for what was not sealed with one of `keys` as a request: TransportKeyUnknown when it is another. Every other failure is an answer: WorkFailed,
-    which carries the error's class name and never its text.
+    Raises Unreadable for what was not sealed under one of `keys` as a request, TransportKeyUnknown where it names a key
+    that is not among them. Every other failure is an answer: WorkFailed, which carries the error's class name and never
+    its text.
     """
     received = receive(keys, envelope)
     return reply(received, answer(models, received))

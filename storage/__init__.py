@@ -44,18 +44,14 @@ from storage.keys import KeyRing
 from storage.materials import Material
 from storage.outlived import Outlived
 from storage.records import (
-    TRANSITIONS,
     ActivityRow,
     AdapterVersion,
     AuditReport,
     BasisRecord,
-    BasisState,
     Caller,
     CallerRecord,
-    EpochState,
     EpochStatus,
     Event,
-    EventKind,
     FinishedRun,
     Health,
     KeysStatus,
@@ -64,17 +60,14 @@ from storage.records import (
     Recorded,
     Rotation,
     Run,
-    RunState,
-    Spent,
     Stage,
     StoredAdapter,
     Tenant,
     User,
-    UserState,
-    VersionState,
 )
 from storage.scrubbing import BlobScrub
 from storage.sealing import seal_message, unseal_message
+from storage.states import TRANSITIONS, BasisState, EpochState, EventKind, RunState, Spent, UserState, VersionState
 from storage.store import Store
 
 __all__ = [

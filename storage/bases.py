@@ -8,8 +8,9 @@ from storage import leases, tenants
 from storage.datakeys import DataKey, DataKeys
 from storage.errors import StaleEpoch, UnknownBasis, Unreadable
 from storage.leases import BASES
-from storage.records import BasisRecord, BasisState
+from storage.records import BasisRecord
 from storage.sealing import Context, Kind, digest32, seal, unseal
+from storage.states import BasisState
 from storage.tables import bases as table
 from storage.transaction import Transaction
 

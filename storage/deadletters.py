@@ -10,7 +10,8 @@ from sqlalchemy import Connection, Select, func, select, text
 
 from storage import bases, runs
 from storage.audit import Entry
-from storage.records import Run, UserState
+from storage.records import Run
+from storage.states import UserState
 from storage.tables import runs as table
 from storage.tables import users
 from storage.transaction import Transaction

@@ -10,7 +10,8 @@ from sqlalchemy import Connection, delete, func, insert, select, text, update
 
 from storage.errors import Unreadable
 from storage.keys import DESTROYED, KeyRing
-from storage.records import EpochState, EpochStatus
+from storage.records import EpochStatus
+from storage.states import EpochState
 from storage.tables import data_keys
 from storage.tables import key_epochs as table
 
@@ -39,13 +40,17 @@ def agrees(connection: Connection, ring: KeyRing) -> bool:
 
 
 def adopt(tx: "Transaction") -> None:
-    """Make the rows tell what the provider has: a ring older than they are, or a rotation that died at once."""
+    """Make the rows tell what the provider has: a ring older than they are, or a rotation that died at once.
+
+    An epoch that vanished from the provider is final only after the provider's delay.
+    """
     if tx.connection.dialect.name == "postgresql":  # several daemons that start together
         tx.connection.execute(text("LOCK TABLE key_epochs IN SHARE ROW EXCLUSIVE MODE"))
     known = tx.keys.ring.epochs()
     rows = {row.epoch for row in tx.connection.execute(select(table))}
     gone = (table.c.epoch.not_in(known)) & (table.c.state != EpochState.DESTROYED)
-    tx.connection.execute(update(table).where(gone).values(state=EpochState.DESTROYED, destroyed_at=tx.now))
+    final = tx.now + tx.keys.ring.delay
+    tx.connection.execute(update(table).where(gone).values(state=EpochState.DESTROYED, destroyed_at=final))
     for epoch in known:
         if epoch not in rows:
             _add(tx, epoch, EpochState.ENABLED)

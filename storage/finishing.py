@@ -15,8 +15,9 @@ from storage.audit import Entry
 from storage.datakeys import DataKey
 from storage.errors import StaleEpoch, UnknownUser, Unreadable
 from storage.leases import RUNS
-from storage.records import AdapterVersion, FinishedRun, RunState, VersionState, sources
+from storage.records import AdapterVersion, FinishedRun
 from storage.sealing import Kind, seal
+from storage.states import RunState, VersionState, sources
 from storage.tables import users as user_table
 from storage.tables import versions as table
 from storage.transaction import Transaction

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from storage import runs, tenants, users
 from storage.exports import Erased
-from storage.records import EpochState, UserState, sources
+from storage.states import EpochState, UserState, sources
 from storage.tables import START, events, key_epochs, tombstones, versions
 from storage.tables import tenants as tenant_table
 from storage.tables import users as table

@@ -3,7 +3,8 @@
 from sqlalchemy import ColumnElement, Connection, Table, TextClause, func, select
 
 from storage import deadletters
-from storage.records import Health, RunState, UserState, VersionState
+from storage.records import Health
+from storage.states import RunState, UserState, VersionState
 from storage.tables import CURRENT, OPEN, PENDING, runs, users, versions
 
 

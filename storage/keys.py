@@ -73,7 +73,7 @@ class KeyRing:
 
     def __init__(self, directory: Path, provider: Provider, audit: bytes, clock: Callable[[], float]) -> None:
         self.directory = directory
-        self.provider = provider.name
+        self.provider, self.delay = provider.name, provider.delay
         self.transport = TransportKeys(directory / FIRST_NAME)
         self.failures = 0
         self._provider = provider

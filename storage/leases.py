@@ -13,7 +13,7 @@ from enum import Enum
 from sqlalchemy import ColumnElement, Row, String, Table, case, select, type_coerce, update
 
 from storage.errors import StaleEpoch
-from storage.records import BasisState, RunState, Spent, sources
+from storage.states import BasisState, RunState, Spent, sources
 from storage.tables import OPEN, bases, runs
 from storage.transaction import Transaction
 

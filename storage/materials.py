@@ -8,8 +8,9 @@ from sqlalchemy import Connection, Row, select
 from storage import events, versions
 from storage.datakeys import DataKey, DataKeys
 from storage.errors import Unreadable
-from storage.records import AdapterVersion, Event, StoredAdapter, VersionState
+from storage.records import AdapterVersion, Event, StoredAdapter
 from storage.sealing import Kind, unseal
+from storage.states import VersionState
 from storage.tables import versions as table
 
 

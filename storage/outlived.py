@@ -8,7 +8,7 @@ from sqlalchemy import Table, delete, tuple_
 
 from storage import users
 from storage.audit import Entry
-from storage.records import VersionState
+from storage.states import VersionState
 from storage.tables import events, versions
 from storage.transaction import Transaction
 

@@ -21,11 +21,11 @@ from storage.records import (
     Event,
     Health,
     Run,
-    RunState,
     StoredAdapter,
     Tenant,
     User,
 )
+from storage.states import RunState
 
 
 class Readings:

@@ -7,7 +7,8 @@ from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, in
 
 from storage import leases
 from storage.leases import RUNS
-from storage.records import Run, RunState, sources
+from storage.records import Run
+from storage.states import RunState, sources
 from storage.tables import events, users
 from storage.tables import runs as table
 from storage.transaction import Transaction

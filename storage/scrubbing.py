@@ -18,8 +18,8 @@ from storage import bases, tenants, users, versions
 from storage.blobs import Blobs
 from storage.datakeys import DataKey, DataKeys
 from storage.errors import BlobsAway, BlobsRefused, DiskFailed, Unreadable
-from storage.records import BasisState, VersionState, sources
 from storage.sealing import Context, Kind, unseal
+from storage.states import BasisState, VersionState, sources
 from storage.tables import CURRENT
 from storage.tables import bases as basis_table
 from storage.tables import users as user_table

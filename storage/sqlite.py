@@ -81,7 +81,7 @@ class SQLite:
         admit(self.path.parent)
         self._lock = _lock_file(self.path)
         self._writing = threading.Lock()
-        self._failed = False
+        self._failed = self._closed = False
         address = f"sqlite:///{self.path}"
         try:
             _create(self.path)
@@ -147,14 +147,16 @@ class SQLite:
         return sum(file.stat().st_size for file in files if file.exists())
 
     def close(self) -> None:
-        """The writer goes last, because the last connection to close does the final checkpoint."""
+        """The writer goes last, because the last connection to close does the final checkpoint. Again is harmless."""
         self._readers.dispose()
         with self._writing:
             if self._failed:
                 ABANDONED.append(self._writer)
             else:
                 self._writer.dispose()
-        os.close(self._lock)
+            if not self._closed:  # the descriptor may be another file's by now
+                self._closed = True
+                os.close(self._lock)
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-from storage.records import BasisState, EpochState, EventKind, RunState, UserState, VersionState
+from storage.states import BasisState, EpochState, EventKind, RunState, UserState, VersionState
 
 START = datetime(1970, 1, 1, tzinfo=UTC)
 Number = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows only in a column of type INTEGER

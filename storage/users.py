@@ -9,8 +9,9 @@ from sqlalchemy import ARRAY, BigInteger, Connection, Row, bindparam, func, inse
 from storage import tenants
 from storage.datakeys import DataKey, DataKeys
 from storage.errors import UnknownUser
-from storage.records import ActivityRow, EventKind, User, UserState
+from storage.records import ActivityRow, User
 from storage.sealing import Context, Kind, seal_body, unseal_body
+from storage.states import EventKind, UserState
 from storage.tables import DUE, START, TEACHING, events, runs, tombstones, users
 from storage.transaction import Transaction
 

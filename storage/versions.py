@@ -7,8 +7,9 @@ from sqlalchemy import Connection, Row, delete, func, select, update
 from storage import users
 from storage.datakeys import DataKey, DataKeys
 from storage.errors import CurrentVersionKept, StaleEpoch, UnknownVersion, Unreadable
-from storage.records import AdapterVersion, StoredAdapter, VersionState, sources
+from storage.records import AdapterVersion, StoredAdapter
 from storage.sealing import Context, Kind, digest32, unseal
+from storage.states import VersionState, sources
 from storage.tables import users as user_table
 from storage.tables import versions as table
 from storage.transaction import Transaction

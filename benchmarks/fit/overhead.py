@@ -22,12 +22,13 @@ import torch
 
 import plora
 from daemon.bases import BasisContents
+from daemon.choices import FitChoices
 from daemon.messages import BasisRequest, BasisTrained, FitAnswer, FitRequest
 from daemon.metrics import Metrics
 from daemon.models import Models
 from daemon.ray_child import RayChild
 from daemon.scheduler import Scheduler
-from daemon.settings import FitChoices, Settings
+from daemon.settings import Settings
 from daemon.trainer_client import HttpTrainer, InProcessTrainer, TrainerClient
 from daemon.trainer_order import TrainerOrder
 from policies import Policies

@@ -17,6 +17,7 @@ class Provider(Protocol):
     """Keeps the epochs. Raises KeysAway where it does not answer, KeysDenied where it answers that it will not."""
 
     name: str
+    delay: timedelta  # how long after its destruction an epoch could still be brought back
 
     def epochs(self) -> dict[int, bytes]:
         """Every epoch that exists, with its 32 bytes."""

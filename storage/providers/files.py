@@ -16,6 +16,7 @@ class FileKeys:
     """The epochs in one directory, which several daemons may share."""
 
     name = "file"
+    delay = timedelta(0)
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -36,7 +37,7 @@ class FileKeys:
     def destroy_epoch(self, epoch: int) -> timedelta:
         with suppress(FileNotFoundError):
             destroy_secret(self._directory / _name(epoch))
-        return timedelta(0)
+        return self.delay
 
     def _numbers(self) -> list[int]:
         return [int(match[1]) for name in list_directory(self._directory) if (match := NAME.fullmatch(name))]

@@ -29,6 +29,7 @@ class KmsKeys:
     """The epochs behind the aliases of one name. One thread at a time calls, as a KeyRing does."""
 
     name = "kms"
+    delay = timedelta(days=WAITING_DAYS)
 
     def __init__(self, choices: KmsChoices) -> None:
         self._choices = choices
@@ -67,7 +68,7 @@ class KmsKeys:
                 self._client.disable_key(KeyId=key)
                 self._client.schedule_key_deletion(KeyId=key, PendingWindowInDays=WAITING_DAYS)
         self._known.pop(epoch, None)
-        return timedelta(days=WAITING_DAYS)
+        return self.delay
 
     def _keys(self) -> dict[int, str]:
         """The id of each epoch's key, those whose deletion is scheduled too: no number is ever used again."""

@@ -33,6 +33,7 @@ class VaultKeys:
     """The epochs in one transit key. Thread-safe as long as one thread at a time calls, as a KeyRing does."""
 
     name = "vault"
+    delay = timedelta(0)
 
     def __init__(self, choices: VaultChoices) -> None:
         self._choices = choices
@@ -73,7 +74,7 @@ class VaultKeys:
                 transit.update_key_configuration(**where, min_decryption_version=above)
                 transit.trim_key(**where, min_version=epoch + 1)
         self._known.pop(epoch, None)
-        return timedelta(0)
+        return self.delay
 
     def _facts(self, transit: "hvac.api.secrets_engines.Transit") -> dict[str, int] | None:
         try:

@@ -95,6 +95,9 @@ def test_every_command_asks_the_running_daemon(daemon, event, capsys: pytest.Cap
     assert ask("basis", "train", "--name", "first")["name"] == "first"
     assert ask("basis", "list")["bases"][0]["name"] == "first"
     assert ask("keys", "rotate")["epoch"] == 2
+    assert [each["state"] for each in ask("keys", "status")["epochs"]] == ["enabled", "primary"]
+    assert ask("keys", "roll-epoch")["destroyed"] == [1, 2]
+    assert ask("keys", "status")["transport"] == [1, 2, 3]
     assert ask("audit", "verify")["ok"] is True
     assert main(["users"], shell.environment) == 0
     assert capsys.readouterr().out.splitlines()[1].split() == ["user", "state", "consented", "created_at"]

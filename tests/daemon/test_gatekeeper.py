@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import plora
+from daemon.choices import Bounds
 from daemon.gatekeeper import Entering, GateClosed, Gatekeeper
-from daemon.settings import Bounds
 from tests.faults.figures import record
 
 BASE = "ab" * 32

@@ -9,7 +9,8 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 import plora
-from daemon.settings import BasisChoices, Settings
+from daemon.choices import BasisChoices
+from daemon.settings import Settings
 from policies.trigger import Limits
 
 WAIT_S = 60

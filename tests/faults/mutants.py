@@ -128,7 +128,7 @@ MUTANTS = (
         ("begin_basis", "end_look"),
         "unreadable basis",
         (
-            "storage/store.py",
+            "storage/working.py",
             "        blob = (self._blobs.keep(sealed), len(sealed))\n        with self._write(now) as tx:\n",
             "        import hashlib\n        blob = (hashlib.sha256(sealed).hexdigest(), len(sealed))\n"
             "        with self._write(now) as tx:\n            row = bases.finish(tx, claimed, made, blob)\n"

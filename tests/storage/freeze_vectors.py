@@ -27,6 +27,7 @@ class FixedKeys:
     """A provider with given epochs."""
 
     name = "fixed"
+    delay = timedelta(0)
 
     def __init__(self, known: dict[int, bytes]) -> None:
         self._known = known

@@ -5,7 +5,7 @@ import pytest
 
 import storage
 from storage import EventKind, FinishedRun, StorageError, errors
-from storage.records import TRANSITIONS, BasisState, EpochState, RunState, UserState, VersionState, sources
+from storage.states import TRANSITIONS, BasisState, EpochState, RunState, UserState, VersionState, sources
 
 CLASSES = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, StorageError)]
 

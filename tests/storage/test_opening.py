@@ -47,6 +47,19 @@ def test_a_store_opened_again_holds_what_it_held(world):
     assert len(world.store.events(user)) == 4
 
 
+def test_closing_twice_is_harmless(world):
+    lock = None if world.url else world.store._database._lock
+    world.store.close()
+    if lock is not None:
+        with open(os.devnull, "rb") as other:
+            os.dup2(other.fileno(), lock)  # the number is another file's now
+    world.store.close()
+    if lock is not None:
+        os.close(lock)  # and still is
+    world.reopen()
+    assert world.store.ensure_tenant("acme", world.now).id == world.tenant
+
+
 def test_a_second_store_on_the_same_file_is_refused_also_from_another_process(world):
     assert world.database.exists()
     with pytest.raises(StoreInUse):

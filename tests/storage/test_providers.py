@@ -1,5 +1,7 @@
 """Key epochs from files, Vault and KMS: one suite, each against a server that speaks the real protocol."""
 
+from datetime import timedelta
+
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -82,6 +84,21 @@ def test_a_store_lives_on_any_provider(made, tmp_path):
     again = KeyRing.open(tmp_path / "keys", made())
     with Store.open(url, keyring=again, **places) as store:
         assert store.ensure_tenant("acme", START).id == tenant
+
+
+def test_an_epoch_that_vanished_is_final_after_the_providers_delay(made, tmp_path):
+    provider = made()
+    ring = KeyRing.create(tmp_path / "keys", provider)
+    places = {"blobs": tmp_path / "data" / "blobs", "now": START}
+    url = f"sqlite:///{tmp_path}/data/plora.db"
+    with Store.open(url, keyring=ring, **places) as store:
+        store.rotate_keys(START)
+    final = made().destroy_epoch(1)
+    assert final == provider.delay == timedelta(days=7 if provider.name == "kms" else 0)
+    with Store.open(url, keyring=KeyRing.open(tmp_path / "keys", made()), **places) as store:
+        gone, left = store.keys_status().epochs
+    assert (gone.state.value, gone.destroyed_at) == ("destroyed", START + final)
+    assert (left.state.value, left.destroyed_at) == ("primary", None)
 
 
 class Hands:

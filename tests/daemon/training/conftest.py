@@ -12,12 +12,13 @@ from transformers import BertConfig, BertForSequenceClassification, BertTokenize
 
 import plora
 from daemon.bases import BasisContents
+from daemon.choices import BasisChoices
 from daemon.messages import BasisRequest, BasisTrained
 from daemon.metrics import Metrics
 from daemon.models import Models
 from daemon.predictor import Predictor
 from daemon.scheduler import Scheduler
-from daemon.settings import BasisChoices, Settings
+from daemon.settings import Settings
 from daemon.trainer_client import InProcessTrainer, TrainerClient
 from policies import Policies
 from policies.trigger import Limits
@@ -190,7 +191,7 @@ def training(settings: Settings, ring: KeyRing, models: Models) -> Iterator[Trai
     settings.data_dir.mkdir()
     store = Store.open(settings.store_url, keyring=ring, blobs=settings.blobs_path, now=START)
     tenant = store.ensure_tenant("default", START).id
-    trainer = InProcessTrainer(lambda: models, ring.transport_key())
+    trainer = InProcessTrainer(lambda: models, ring.transport)
     try:
         yield assembled(store, tenant, trainer, settings, Clock())
     finally:

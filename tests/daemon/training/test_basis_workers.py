@@ -58,7 +58,7 @@ def test_two_ray_workers_make_what_one_process_makes_and_nothing_readable_is_lef
 ):
     population = shards(taste)
     alone = InProcessTrainer(lambda: Models(models.base), bytes(32)).train_basis(REQUEST, lambda: population)
-    trainer = HttpTrainer(lambda: ray_child.url, ring.transport_key())
+    trainer = HttpTrainer(lambda: ray_child.url, ring.transport)
     assert ray_child.wait_ready(120)
 
     made: list[BasisTrained | TrainerFailed] = []

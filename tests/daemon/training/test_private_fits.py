@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 import plora
+from daemon.choices import FitChoices
 from daemon.cohorts import promise_of, promised
 from daemon.learnt import loads
 from daemon.messages import (
@@ -18,7 +19,7 @@ from daemon.messages import (
     encode_request,
 )
 from daemon.promises import Promise
-from daemon.settings import FitChoices, InvalidSetting, load
+from daemon.settings import InvalidSetting, load
 from daemon.verdict import spent_of
 from daemon.work import fit_cohort
 

@@ -150,7 +150,7 @@ def ray_child(tmp_path: Path, tiny_folder: Path, ring) -> Iterator[RayChild]:
 
 @pytest.mark.system
 def test_ray_fits_cohorts_and_comes_back_after_any_kill(ray_child, ring, basis, taste):
-    trainer = HttpTrainer(lambda: ray_child.url, ring.transport_key())
+    trainer = HttpTrainer(lambda: ray_child.url, ring.transport)
     pairs = tuple(taste(1, 16, seed=3))
     request = FitRequest(basis.fingerprint, (Member(1, 1, pairs[:11], pairs[11:]),))
 

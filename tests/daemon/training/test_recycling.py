@@ -68,7 +68,7 @@ def ray_child(tmp_path: Path, tiny_folder: Path, ring) -> Iterator[RayChild]:
 @pytest.mark.system
 @pytest.mark.long
 def test_a_replica_makes_way_after_its_cohorts_and_no_request_fails(ray_child, ring, basis, taste):
-    trainer = HttpTrainer(lambda: ray_child.url, ring.transport_key())
+    trainer = HttpTrainer(lambda: ray_child.url, ring.transport)
     request = FitRequest(basis.fingerprint, (member(taste, 1),))
     assert ray_child.wait_ready(120)
     first, asked, answers = replicas(ray_child), 0, set()
