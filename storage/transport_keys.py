@@ -112,25 +112,29 @@ class TransportKeys:
     def roll(self, now: datetime) -> None:
         """Have all but the newest removed by the first `retire` after KEPT."""
         newest, _ = self.newest()
-        due = self._folder / f"transport-{newest:010d}.roll"
-        if not due.exists():
-            write_secret(due, (now + KEPT).isoformat().encode())
+        with suppress(FileExistsError):  # another daemon was faster
+            write_secret(self._folder / f"transport-{newest:010d}.roll", (now + KEPT).isoformat().encode())
 
     def retire(self, now: datetime) -> tuple[int, ...]:
         """Remove the keys whose time has come; which ones."""
         gone: list[int] = []
         for name in sorted(os.listdir(self._folder)):
             match = ROLL.fullmatch(name)
-            if match is None or datetime.fromisoformat(read_secret(self._folder / name).decode()) > now:
-                continue
-            for number in self.numbers():
-                if number < int(match[1]):
+            if match is not None and self._is_due(name, now):
+                old = [number for number in self.numbers() if number < int(match[1])]
+                for number in old:
                     with suppress(FileNotFoundError):  # another daemon was faster
                         destroy_secret(self._path(number))
-                    gone.append(number)
-            (self._folder / name).unlink(missing_ok=True)
-            sync_directory(self._folder)
+                gone += old
+                (self._folder / name).unlink(missing_ok=True)
+                sync_directory(self._folder)
         return tuple(gone)
+
+    def _is_due(self, name: str, now: datetime) -> bool:
+        try:
+            return datetime.fromisoformat(read_secret(self._folder / name).decode()) <= now
+        except KeyRingMissing:  # another daemon was faster
+            return False
 
     def _key(self, number: int) -> bytes:
         key = self._held.get(number) or read_key(self._path(number))

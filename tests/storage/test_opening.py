@@ -51,11 +51,12 @@ def test_closing_twice_is_harmless(world):
     lock = None if world.url else world.store._database._lock
     world.store.close()
     if lock is not None:
-        with open(os.devnull, "rb") as other:
-            os.dup2(other.fileno(), lock)  # the number is another file's now
+        other = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(other, lock)  # the number is another file's now
     world.store.close()
     if lock is not None:
-        os.close(lock)  # and still is
+        for each in {other, lock}:
+            os.close(each)  # and still is
     world.reopen()
     assert world.store.ensure_tenant("acme", world.now).id == world.tenant
 
