@@ -105,6 +105,7 @@ def refusals() -> Iterator[DaemonError]:
     yield client.Refused(404, "unknown_user", "no such user")
     yield predictor.NoBasis("t")
     yield trainer_client.TrainerUnavailable()
+    yield trainer_client.TrainerLacksKey(1)
     yield trainer_client.TrainerLost()
     yield trainer_client.TrainerRefused()
     yield trainer_client.TrainerFailed("ValueError")

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import struct
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ class FixedKeys:
     """A provider with given epochs."""
 
     name = "fixed"
+    delay = timedelta(0)
 
     def __init__(self, known):
         self.known = known
