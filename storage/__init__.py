@@ -14,12 +14,6 @@ from storage.errors import (
     DiskFull,
     EventIdReused,
     ExportsForeign,
-    KeyFilePermissions,
-    KeyRingExists,
-    KeyRingMissing,
-    KeysAway,
-    KeysBesideData,
-    KeysDenied,
     RoleBypassesIsolation,
     SchemaTooNew,
     StaleEpoch,
@@ -35,10 +29,18 @@ from storage.errors import (
     Unreadable,
     UnsupportedDatabase,
     UserForgotten,
-    WrongKeyRing,
     WrongPragma,
 )
 from storage.finishing import Finished
+from storage.key_errors import (
+    KeyFilePermissions,
+    KeyRingExists,
+    KeyRingMissing,
+    KeysAway,
+    KeysBesideData,
+    KeysDenied,
+    WrongKeyRing,
+)
 from storage.keyfiles import read_key
 from storage.keys import KeyRing
 from storage.materials import Material

@@ -11,15 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from storage.errors import (
-    BadRecord,
-    EventIdReused,
-    StorageError,
-    StoreBusy,
-    UnknownTenant,
-    Unreadable,
-    UserForgotten,
-)
+from storage.errors import BadRecord, EventIdReused, StorageError, StoreBusy, UnknownTenant, Unreadable, UserForgotten
 from storage.records import NewEvent, Recorded
 
 MOST_WAITING = 2_000

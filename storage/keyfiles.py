@@ -6,7 +6,8 @@ import secrets
 import stat
 from pathlib import Path
 
-from storage.errors import KeyFilePermissions, KeyRingMissing, Unreadable
+from storage.errors import Unreadable
+from storage.key_errors import KeyFilePermissions, KeyRingMissing
 
 TEMPORARY = ".new"
 KEY_BYTES = 32

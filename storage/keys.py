@@ -30,17 +30,8 @@ from typing import Self
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from storage.errors import (
-    BadRecord,
-    KeyFilePermissions,
-    KeyRingExists,
-    KeyRingMissing,
-    KeysAway,
-    KeysBesideData,
-    KeysDenied,
-    StorageError,
-    Unreadable,
-)
+from storage.errors import BadRecord, StorageError, Unreadable
+from storage.key_errors import KeyFilePermissions, KeyRingExists, KeyRingMissing, KeysAway, KeysBesideData, KeysDenied
 from storage.keyfiles import KEY_BYTES, TEMPORARY, list_directory, make_directory, read_key, read_secret, write_secret
 from storage.providers import Provider
 from storage.providers.files import FileKeys

@@ -18,10 +18,11 @@ from storage.blobs import Blobs
 from storage.database import Database
 from storage.datakeys import DataKeys
 from storage.erasing import ERASE_AFTER
-from storage.errors import EventIdReused, Unreadable, UserForgotten, WrongKeyRing
+from storage.errors import EventIdReused, Unreadable, UserForgotten
 from storage.exports import Exports
 from storage.fileblobs import FileBlobs
 from storage.grouping import Batch, Grouping
+from storage.key_errors import WrongKeyRing
 from storage.keys import KeyRing
 from storage.outlived import Outlived, delete_all
 from storage.postgres import Clock, Postgres

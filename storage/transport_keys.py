@@ -16,7 +16,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
-from storage.errors import KeyRingMissing, Unreadable
+from storage.errors import Unreadable
+from storage.key_errors import KeyRingMissing
 from storage.keyfiles import KEY_BYTES, destroy_secret, read_key, read_secret, sync_directory, write_secret
 
 FIRST = 1

@@ -6,8 +6,9 @@ from fastapi import APIRouter, Query
 
 from daemon.api.auth import Forgetting, Operating, OwnParts
 from daemon.api.bodies import StrictRoute
+from daemon.api.custody_schemas import ErasureList, ReceiptView
 from daemon.api.problems import Problem, documented
-from daemon.api.schemas import ErasureList, ReceiptView, UserPath
+from daemon.api.schemas import UserPath
 from daemon.api.views import receipt_view
 from daemon.events import check_user
 

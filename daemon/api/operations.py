@@ -7,9 +7,10 @@ from fastapi import APIRouter, Depends, Query
 from daemon import logs
 from daemon.api.auth import Operating, OwnParts, allowed
 from daemon.api.bodies import StrictRoute
+from daemon.api.custody_schemas import AuditView, EpochView, KeysView, RotationView
 from daemon.api.parts import WithParts
 from daemon.api.problems import documented
-from daemon.api.schemas import AuditView, EpochView, KeysView, RotationView, RunList
+from daemon.api.schemas import RunList
 from daemon.api.views import run_view
 from policies.access import Action
 from storage import Rotation, RunState

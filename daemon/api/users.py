@@ -8,18 +8,10 @@ from fastapi.responses import Response
 from daemon import logs
 from daemon.api.auth import Forgetting, Operating, OwnParts, Reader, Rolling, WithCaller, allowed
 from daemon.api.bodies import StrictRoute
+from daemon.api.custody_schemas import ReceiptView
 from daemon.api.explanation import decided_view
 from daemon.api.problems import Problem, documented
-from daemon.api.schemas import (
-    Counts,
-    ReceiptView,
-    RollbackRequest,
-    RollbackView,
-    UserList,
-    UserPath,
-    UserSummary,
-    UserView,
-)
+from daemon.api.schemas import Counts, RollbackRequest, RollbackView, UserList, UserPath, UserSummary, UserView
 from daemon.api.views import receipt_view, run_view, version_view
 from daemon.events import check_user
 from policies.access import Action

@@ -3,7 +3,8 @@
 import json
 from dataclasses import asdict
 
-from daemon.api.schemas import BasisProgressView, BasisView, ReceiptView, RunView, StageView, VersionView
+from daemon.api.custody_schemas import ReceiptView, StageView
+from daemon.api.schemas import BasisProgressView, BasisView, RunView, VersionView
 from daemon.messages import BasisProgress
 from storage import AdapterVersion, BasisRecord, Receipt, Run
 

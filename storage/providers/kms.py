@@ -15,7 +15,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
-from storage.errors import KeysAway, KeysDenied
+from storage.key_errors import KeysAway, KeysDenied
 from storage.providers import FIRST, LABEL
 from storage.providers.choices import KmsChoices
 

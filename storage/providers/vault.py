@@ -14,7 +14,7 @@ import hvac
 import requests
 from hvac import exceptions
 
-from storage.errors import KeysAway, KeysDenied
+from storage.key_errors import KeysAway, KeysDenied
 from storage.providers import FIRST, LABEL
 from storage.providers.choices import VaultChoices
 

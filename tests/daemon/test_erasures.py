@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.api.schemas import ReceiptView
+from daemon.api.custody_schemas import ReceiptView
 from daemon.commands import main
 from daemon.duties import Duties
 from daemon.service import assemble

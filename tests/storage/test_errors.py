@@ -4,10 +4,15 @@ import pickle
 import pytest
 
 import storage
-from storage import EventKind, FinishedRun, StorageError, errors
+from storage import EventKind, FinishedRun, StorageError, errors, key_errors
 from storage.states import TRANSITIONS, BasisState, EpochState, RunState, UserState, VersionState, sources
 
-CLASSES = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, StorageError)]
+CLASSES = [
+    each
+    for module in (errors, key_errors)
+    for _, each in inspect.getmembers(module, inspect.isclass)
+    if issubclass(each, StorageError) and each.__module__ == module.__name__
+]
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
