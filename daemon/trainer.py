@@ -188,6 +188,10 @@ def build_predictor(args: dict[str, str]) -> serve.Application:
     return predictor_app(TypeAdapter(TrainerOrder).validate_python(args))
 
 
+LOOK_S = 5.0
+"""How often the child looks whether its Ray has a node; Ray itself takes some fifteen seconds to notice a loss."""
+
+
 def run_child(order: ChildOrder, stopped: threading.Event) -> None:
     """Run a local Ray with both applications until `stopped` is set, then shut it down."""
     ray.init(
@@ -210,7 +214,10 @@ def run_child(order: ChildOrder, stopped: threading.Event) -> None:
             serve.RunTarget(predictor_app(order.trainer), name="predictor", route_prefix="/predict"),
         ]
         serve.run_many(targets, wait_for_applications_running=False)
-        stopped.wait()
+        while not stopped.wait(LOOK_S):
+            if not any(node["Alive"] for node in ray.nodes()):
+                # Replicas go on answering without a raylet, but whichever of them ends is never replaced.
+                os._exit(1)
     finally:
         ray.shutdown()
 
