@@ -134,6 +134,8 @@ users = Table(
     Column("current_version", Integer, nullable=False),
     Column("last_version", Integer, nullable=False),
     Column("created_at", Moment, nullable=False),
+    Column("trace", String(64)),
+    Column("synthetic", Boolean(create_constraint=False)),
     UniqueConstraint("tenant", "lookup"),
 )
 DUE = text("state = 'active' AND consented AND open_run IS NULL AND fresh > 0")
@@ -191,6 +193,7 @@ runs = Table(
     Column("created_at", Moment, nullable=False),
     Column("finished_at", Moment),
     Column("replaced_by", BigInteger),
+    Column("trace", String(64)),
     sqlite_autoincrement=True,
 )
 OPEN = text("state IN ('queued', 'running')")
@@ -301,4 +304,13 @@ compatibility = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("oldest", String(32), nullable=False),
+)
+
+# What an operator has switched off; a row is off, no row is on.
+switches = Table(
+    "switches",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("actor", String(128), nullable=False),
 )
