@@ -1,11 +1,13 @@
 # Everything a person or CI runs. `make help` lists it.
 VENV   ?= .venv
+CHART  ?= .venv-chart
+TOOLS  ?= .tools
 PYTHON ?= python3
 RUN    := $(VENV)/bin/python
 DATA   ?=
 OUT    ?= var/bench
 
-.PHONY: help install demo serve check test test-long bench quality clean
+.PHONY: help install tools demo serve check test test-long chart chart-test bench quality clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,11 +34,29 @@ check: install  ## lint, format, types, import contracts
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports
 
-test: install  ## every test but the long ones
-	$(RUN) -m pytest -m "not long"
+tools: install $(TOOLS)/unpacked  ## unpack Prometheus, brokers and a browser for the tests (Debian and its kin)
 
-test-long: install  ## bounded soak and fault runs
-	$(RUN) -m pytest -m long
+$(TOOLS)/unpacked: tests/tools.py
+	PLORA_TOOLS=$(TOOLS) $(RUN) -m tests.tools
+	mkdir -p $(TOOLS) && touch $@
+
+test: install tools  ## every test but the long ones, the chart's too
+	PLORA_TOOLS=$(TOOLS) $(RUN) -m pytest -m "not long"
+	$(MAKE) chart-test
+
+test-long: install tools  ## bounded soak and fault runs
+	PLORA_TOOLS=$(TOOLS) $(RUN) -m pytest -m long
+
+chart: install  ## write again what of the chart is generated: schema, tables, dashboards, rules
+	$(RUN) -m helm.generate
+
+chart-test: $(CHART)/installed  ## the chart in the real Helm engine, in an environment of its own
+	$(CHART)/bin/python -m pytest tests/chart
+
+$(CHART)/installed: tests/chart/requirements.txt
+	$(PYTHON) -m venv $(CHART)
+	$(CHART)/bin/python -m pip install --quiet --disable-pip-version-check --ignore-requires-python -r $<
+	touch $@
 
 bench: install  ## what fitting costs, beside PEFT: OUT=folder; ARGS=--quick for five minutes
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt --group bench
@@ -47,4 +67,4 @@ quality: install  ## what adapters are worth, beside their controls: OUT=folder;
 	$(RUN) -m benchmarks.quality --out $(OUT) $(ARGS)
 
 clean:  ## remove .venv and what demo and serve left
-	rm -rf $(VENV) var var-keys var-export
+	rm -rf $(VENV) $(CHART) $(TOOLS) var var-keys var-export

@@ -112,7 +112,7 @@ def test_a_newer_schema_is_refused_untouched(world):
         world.open()
     assert world.database.read_bytes() == before
     connection = sqlite3.connect(world.database)
-    connection.execute("UPDATE alembic_version SET version_num = '0003'")
+    connection.execute("UPDATE alembic_version SET version_num = '0004'")
     connection.commit()
     connection.close()
     world.store = world.open()
