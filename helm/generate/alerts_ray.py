@@ -2,7 +2,7 @@
 
 from helm.generate.alerts import EACH, Alert, Severity
 
-_STORAGE = "ray_gcs_storage_operation_count_total"
+_STORAGE = "ray_gcs_storage_operation_latency_ms_count"
 _GONE = "(sum {each} (max_over_time({metric}{{@}}[30m])) unless sum {each} ({metric}{{@}}))"
 
 RAY = (
@@ -12,7 +12,8 @@ RAY = (
         3,
         Severity.CRITICAL,
         "The head of Ray is gone in {{ $labels.namespace }}",
-        "It counted {{ $value }} nodes within the last half hour and says nothing now. Replicas go on for a while; none is replaced.",
+        "It counted {{ $value }} nodes within the last half hour and says nothing now. Replicas go on for a "
+        "while; none is replaced.",
         "ray",
     ),
     Alert(

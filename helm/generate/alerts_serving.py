@@ -25,7 +25,8 @@ SERVING = (
         2,
         Severity.CRITICAL,
         "Events cannot be stored in {{ $labels.namespace }}",
-        "{{ $value | humanize }} events of the last five minutes were answered with an error, because the store refused them. "
+        "{{ $value | humanize }} events of the last five minutes were answered with an error, because the store "
+        "refused them. "
         "Hosts send them again; hosts that do not have lost them.",
         "security",
     ),
@@ -55,7 +56,8 @@ SERVING = (
         0,
         Severity.WARNING,
         "Somebody tries tokens in {{ $labels.namespace }}",
-        "{{ $value | humanize }} requests with a wrong token in 15 minutes: a host with an old token, or somebody who guesses.",
+        "{{ $value | humanize }} requests with a wrong token in 15 minutes: a host with an old token, or "
+        "somebody who guesses.",
         "serving",
     ),
     Alert(
@@ -86,7 +88,7 @@ SERVING = (
     ),
     Alert(
         "PloraIngestBehind",
-        f"min_over_time(plora_ingest_pending_messages{{@}}[15m]) > 10000"
+        "min_over_time(plora_ingest_pending_messages{@}[15m]) > 10000"
         " and deriv(plora_ingest_pending_messages{@}[15m]) > 0",
         15,
         Severity.WARNING,
@@ -100,7 +102,8 @@ SERVING = (
         0,
         Severity.WARNING,
         "Messages were put aside in {{ $labels.namespace }}",
-        "{{ $value | humanize }} messages of the last 15 minutes can never be events. They lie in the dead-letter place of the broker.",
+        "{{ $value | humanize }} messages of the last 15 minutes can never be events. They lie in the "
+        "dead-letter place of the broker.",
         "serving",
     ),
 )

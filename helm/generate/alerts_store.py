@@ -29,7 +29,8 @@ STORE = (
         5,
         Severity.WARNING,
         "Counts from the database are old in {{ $labels.namespace }}",
-        "Queue, users and sizes on the boards are {{ $value | humanizeDuration }} old: alerts that read them see the past.",
+        "Queue, users and sizes on the boards are {{ $value | humanizeDuration }} old: alerts that read them see "
+        "the past.",
         "security",
     ),
     Alert(
@@ -52,7 +53,7 @@ STORE = (
     ),
     Alert(
         "PloraUnsealFails",
-        f'sum by (cluster, namespace, kind) (increase(plora_unseal_total{{outcome="unreadable",@}}[15m])) > 0',
+        'sum by (cluster, namespace, kind) (increase(plora_unseal_total{outcome="unreadable",@}[15m])) > 0',
         0,
         Severity.CRITICAL,
         "Sealed {{ $labels.kind }} values do not open in {{ $labels.namespace }}",
@@ -74,7 +75,8 @@ STORE = (
         0,
         Severity.WARNING,
         "A file was refused at the gate in {{ $labels.namespace }}",
-        "{{ $value | humanize }} of kind {{ $labels.kind }}, because {{ $labels.code }}: what trainers send back is not what they should.",
+        "{{ $value | humanize }} of kind {{ $labels.kind }}, because {{ $labels.code }}: what trainers send back "
+        "is not what they should.",
         "security",
     ),
     Alert(
@@ -83,7 +85,8 @@ STORE = (
         HOURS,
         Severity.CRITICAL,
         "An erasure is late in {{ $labels.namespace }}",
-        "A user was forgotten {{ $value | humanizeDuration }} ago, and old copies of their key still open. The promise is seven days unless you set another.",
+        "A user was forgotten {{ $value | humanizeDuration }} ago, and old copies of their key still open. The "
+        "promise is seven days unless you set another.",
         "security",
     ),
     Alert(
@@ -113,7 +116,8 @@ STORE = (
         15,
         Severity.CRITICAL,
         "The disk of {{ $labels.instance }} is nearly full",
-        "{{ $value | humanize1024 }}B are left, or will be in a day if it goes on so. With a full disk no event can be stored.",
+        "{{ $value | humanize1024 }}B are left, or will be in a day if it goes on so. With a full disk no event "
+        "can be stored.",
         "security",
     ),
 )

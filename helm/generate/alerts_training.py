@@ -10,7 +10,8 @@ TRAINING = (
         5,
         Severity.WARNING,
         "Events wait too long in {{ $labels.namespace }}",
-        "The oldest event that no run has used is {{ $value | humanizeDuration }} old, and for half an hour runs have waited for a trainer.",
+        "The oldest event that no run has used is {{ $value | humanizeDuration }} old, and for half an hour runs "
+        "have waited for a trainer.",
         "training",
     ),
     Alert(
@@ -49,16 +50,17 @@ TRAINING = (
         5,
         Severity.CRITICAL,
         "The heartbeat has not passed {{ $labels.stage }} in {{ $labels.namespace }}",
-        "An event of nobody walks the whole pipeline every minute or so. It passed {{ $labels.stage }} {{ $value | humanizeDuration }} ago: "
+        "An event of nobody walks the whole pipeline every five minutes. It passed {{ $labels.stage }} "
+        "{{ $value | humanizeDuration }} ago: "
         "what hosts send stands still there too.",
     ),
     Alert(
         "PloraHeartbeatFails",
-        "sum by (cluster, namespace, stage) (increase(plora_heartbeat_failures_total{@}[15m])) > 2",
+        "sum by (cluster, namespace, stage) (increase(plora_heartbeat_failures_total{@}[30m])) > 1",
         5,
         Severity.WARNING,
         "The heartbeat fails at {{ $labels.stage }} in {{ $labels.namespace }}",
-        "{{ $value | humanize }} times in 15 minutes.",
+        "{{ $value | humanize }} times in half an hour.",
     ),
     Alert(
         "PloraTrainerDown",
@@ -84,7 +86,8 @@ TRAINING = (
         0,
         Severity.WARNING,
         "Leases run out in {{ $labels.namespace }}",
-        "{{ $value | humanize }} in 15 minutes: daemons or trainers die in the middle of runs, or runs take longer than their lease is renewed.",
+        "{{ $value | humanize }} in 15 minutes: daemons or trainers die in the middle of runs, or runs take "
+        "longer than their lease is renewed.",
         "training",
     ),
     Alert(
@@ -93,13 +96,16 @@ TRAINING = (
         0,
         Severity.WARNING,
         "Writes of lost claims arrive in {{ $labels.namespace }}",
-        "{{ $value | humanize }} in 15 minutes. They were refused, and nothing is wrong with what is stored; but somebody works on who was taken for dead.",
+        "{{ $value | humanize }} in 15 minutes. They were refused, and nothing is wrong with what is stored; but "
+        "somebody works on who was taken for dead.",
         "training",
     ),
     Alert(
         "PloraTrainersAtMost",
-        f'sum {EACH} (max by (cluster, namespace, deployment) (ray_serve_autoscaling_desired_replicas{{application="trainer",@}}))'
-        f' > sum {EACH} (max by (cluster, namespace, deployment) (ray_serve_autoscaling_target_replicas{{application="trainer",@}}))'
+        f"sum {EACH} (max by (cluster, namespace, deployment) "
+        f'(ray_serve_autoscaling_desired_replicas{{application="trainer",@}}))'
+        f" > sum {EACH} (max by (cluster, namespace, deployment) "
+        f'(ray_serve_autoscaling_target_replicas{{application="trainer",@}}))'
         f" and on (cluster, namespace) max {EACH} (min_over_time(plora_queue_depth{{@}}[15m])) > 0",
         30,
         Severity.WARNING,
@@ -119,12 +125,14 @@ TRAINING = (
     Alert(
         "PloraQualityFalls",
         f"max {EACH} (plora_population_gain_nats{{@}}) < 0"
-        f" or (max {EACH} (plora_population_gain_nats{{@}}) < 0.5 * max {EACH} (max_over_time(plora_population_gain_nats{{@}}[1d]))"
+        f" or (max {EACH} (plora_population_gain_nats{{@}}) < 0.5 * max {EACH} "
+        f"(max_over_time(plora_population_gain_nats{{@}}[1d]))"
         f" and max {EACH} (max_over_time(plora_population_gain_nats{{@}}[1d])) > 0.01)",
         HOURS,
         Severity.WARNING,
         "Adapters are worth less than a day ago in {{ $labels.namespace }}",
-        "Users served gain {{ $value | humanize }} nats for each example: below 0, or less than half of the best of the last day.",
+        "Users served gain {{ $value | humanize }} nats for each example: below 0, or less than half of the best "
+        "of the last day.",
         "quality",
     ),
     Alert(
@@ -135,7 +143,8 @@ TRAINING = (
         15,
         Severity.WARNING,
         "Many adapters are rolled back in {{ $labels.namespace }}",
-        "For each promoted version of the last hour {{ $value | humanize }} were rolled back, because they lost to the generic model.",
+        "For each promoted version of the last hour {{ $value | humanize }} were rolled back, because they lost "
+        "to the generic model.",
         "quality",
     ),
 )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 HERE = 'namespace=~".*"'
-"""In every rule; the chart puts the release's namespace for `.*`, so that installations do not answer for each other."""
+"""In every rule; the chart puts the release's namespace for `.*`: installations do not answer for each other."""
 
 WITHIN = "40.0"
 """A bound of the buckets of plora_event_to_adapter_seconds; the chart may put another one in its place."""
@@ -29,7 +29,8 @@ class Objective:
     def ratio(self, window: str) -> str:
         """The share that was bad; 0 where nothing was asked of a daemon that is there."""
         bad, every = (each.replace("WINDOW", window) for each in (self.bad, self.all))
-        return f"(({bad}) or 0 * ({every})) / (({every}) > 0) or 0 * max by (cluster, namespace) (plora_build_info{{{HERE}}})"
+        there = f"max by (cluster, namespace) (plora_build_info{{{HERE}}})"
+        return f"(({bad}) or 0 * ({every})) / (({every}) > 0) or 0 * {there}"
 
     def count_of_bad(self, window: str) -> str:
         """How many were bad."""

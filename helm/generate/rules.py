@@ -5,12 +5,12 @@ from typing import TypeAlias
 
 import yaml
 
-from helm.generate.alerts import EACH, Alert, Severity
+from helm.generate.alerts import Alert, Severity
 from helm.generate.alerts_ray import RAY
 from helm.generate.alerts_serving import SERVING
 from helm.generate.alerts_store import STORE
 from helm.generate.alerts_training import TRAINING
-from helm.generate.objectives import HERE, OBJECTIVES, Objective
+from helm.generate.objectives import OBJECTIVES, Objective
 
 Rule: TypeAlias = dict[str, object]
 
@@ -20,7 +20,9 @@ FEW = 5
 """So many bad answers at least: one that fails at night is no emergency."""
 
 PATH = "rules/plora.yaml"
-HEADER = "# Made by `python -m helm.generate`. A plain rule file for Prometheus; the chart puts it into a PrometheusRule.\n"
+HEADER = (
+    "# Made by `python -m helm.generate`. A plain rule file for Prometheus; the chart puts it into a PrometheusRule.\n"
+)
 
 
 def files() -> dict[str, Callable[[], str]]:
@@ -30,7 +32,8 @@ def files() -> dict[str, Callable[[], str]]:
 
 def dumps() -> str:
     """The whole file."""
-    return HEADER + yaml.safe_dump({"groups": groups()}, sort_keys=False, width=120, allow_unicode=True)
+    text: str = yaml.safe_dump({"groups": groups()}, sort_keys=False, width=120, allow_unicode=True)
+    return HEADER + text
 
 
 def groups() -> list[Rule]:

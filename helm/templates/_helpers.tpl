@@ -39,6 +39,12 @@ app.kubernetes.io/part-of: plora
 {{- end }}
 {{- end }}
 
+{{- /* What lets an object that a hook made become one of the release, when the mode changes. */ -}}
+{{- define "plora.owned" -}}
+meta.helm.sh/release-name: {{ .Release.Name }}
+meta.helm.sh/release-namespace: {{ .Release.Namespace }}
+{{- end }}
+
 {{- define "plora.image" -}}
 {{- $image := .root.Values.image -}}
 {{- $registry := (.root.Values.global).imageRegistry | default $image.registry -}}
@@ -169,6 +175,12 @@ runtimeClassName: {{ . }}
 {{- end }}
 {{- end }}
 
+{{- /* What the daemon's pod is told: the broker is the consumers' business, and their files are not here. */ -}}
+{{- define "plora.daemonSettings" -}}
+{{ include "plora.chartSettings" . | trim }}
+{{ include "plora.settings" (dict "values" (omit .Values.settings "ingest") "prefix" "PLORA") | trim }}
+{{- end }}
+
 {{- /* What the chart itself tells the daemon; helm/generate/settings.py lists why. */ -}}
 {{- define "plora.chartSettings" -}}
 PLORA_HOST: "0.0.0.0"
@@ -177,7 +189,7 @@ PLORA_DATA_DIR: /data/plora
 PLORA_KEYS_DIR: {{ if .Values.keys.existingSecret }}/keys{{ else }}/keys/ring{{ end }}
 PLORA_TRAINER: ray
 {{- if and (include "plora.embedded" .) (not .Values.settings.exportUrl) }}
-PLORA_EXPORT_URL: /keys/exports
+PLORA_EXPORT_URL: {{ if .Values.keys.existingSecret }}/data{{ else }}/keys{{ end }}/exports
 {{- end }}
 {{- if eq .Values.ray.mode "kuberay" }}
 PLORA_TRAINER_URL: http://{{ include "plora.fullname" . }}-serve-svc:8000

@@ -24,12 +24,12 @@ applications:
     route_prefix: /
     import_path: daemon.trainer:build_trainer
     args:
-      {{- toYaml (merge (dict "replicas" (int $trainer.replicas) "most_replicas" (int $trainer.mostReplicas) "cpus" $trainer.cpus "gpu_share" $trainer.gpuShare "threads" (max 1 (int $settings.threads))) $shared) | nindent 6 }}
+      {{- toYaml (merge (dict "replicas" (int $trainer.replicas) "most_replicas" (int $trainer.mostReplicas) "cpus" $trainer.cpus "gpu_share" $trainer.gpuShare "threads" (int $settings.threads | default (int $trainer.cpus) | max 1) "basis_workers" (max 1 (int $settings.basis.workers)) "spool" (ternary "/spool" "" (ne .Values.ray.spoolClaim ""))) $shared) | nindent 6 }}
   - name: predictor
     route_prefix: /predict
     import_path: daemon.trainer:build_predictor
     args:
-      {{- toYaml (merge (dict "predictors" (int $predictor.replicas) "cpus" $predictor.cpus "gpu_share" $predictor.gpuShare "threads" (max 1 (int $settings.threads))) $shared) | nindent 6 }}
+      {{- toYaml (merge (dict "predictors" (int $predictor.replicas) "cpus" $predictor.cpus "gpu_share" $predictor.gpuShare "threads" (int $settings.threads | default (int $predictor.cpus) | max 1)) $shared) | nindent 6 }}
 {{- end }}
 
 {{- /* A pod of Ray: (dict "root" $ "kind" "head|cpu|gpu" "component" ... "pods" ... "account" ...) */ -}}
@@ -73,6 +73,8 @@ spec:
       env:
         - name: HOME
           value: /tmp
+        - name: PYTHONPATH
+          value: /app
         - name: PLORA_TRANSPORT_KEY_FILE
           value: /transport/transport.key
         - name: RAY_gcs_rpc_server_reconnect_timeout_s
@@ -135,6 +137,10 @@ spec:
         - name: transport
           mountPath: /transport
           readOnly: true
+        {{- if and $ray.spoolClaim (ne .kind "head") }}
+        - name: spool
+          mountPath: /spool
+        {{- end }}
         {{- with .pods.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -151,6 +157,11 @@ spec:
       secret:
         secretName: {{ $ray.transportKeysSecret }}
         defaultMode: 0440
+    {{- if and $ray.spoolClaim (ne .kind "head") }}
+    - name: spool
+      persistentVolumeClaim:
+        claimName: {{ $ray.spoolClaim }}
+    {{- end }}
     {{- with .pods.extraVolumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}

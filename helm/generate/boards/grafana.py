@@ -55,7 +55,14 @@ def _panels(rows: tuple[Row, ...]) -> Iterator[Json]:
     number, top = 0, 0
     for row in rows:
         number += 1
-        yield {"id": number, "type": "row", "title": row.title, "collapsed": False, "panels": [], "gridPos": _box(0, top, COLUMNS, 1)}
+        yield {
+            "id": number,
+            "type": "row",
+            "title": row.title,
+            "collapsed": False,
+            "panels": [],
+            "gridPos": _box(0, top, COLUMNS, 1),
+        }
         top += 1
         left, tallest = 0, 0
         for panel in row.panels:
@@ -82,7 +89,10 @@ def _panel(panel: Panel, number: int, box: Json) -> Json:
         "gridPos": box,
         "datasource": SOURCE,
         "targets": [_target(query, index, panel.kind) for index, query in enumerate(panel.queries)],
-        "fieldConfig": {"defaults": _defaults(panel), "overrides": [_colour(each) for each in panel.queries if each.colour]},
+        "fieldConfig": {
+            "defaults": _defaults(panel),
+            "overrides": [_colour(each) for each in panel.queries if each.colour],
+        },
         "options": _OPTIONS[panel.kind],
     }
 
@@ -105,7 +115,9 @@ def _defaults(panel: Panel) -> Json:
         "unit": panel.unit,
         "color": {"mode": "palette-classic" if lines else "thresholds"},
         "thresholds": {"mode": "absolute", "steps": _steps(panel)},
-        "mappings": [{"type": "value", "options": {each: {"text": word} for each, word in panel.words.items()}}] if panel.words else [],
+        "mappings": [{"type": "value", "options": {each: {"text": word} for each, word in panel.words.items()}}]
+        if panel.words
+        else [],
     }
     bounds = {"min": panel.least, "max": panel.most, "decimals": panel.decimals}
     found |= {name: value for name, value in bounds.items() if value is not None}
@@ -168,7 +180,14 @@ def _link(uid: str, title: str) -> Json:
 
 
 def _variables() -> list[Json]:
-    source: Json = {"type": "datasource", "name": "datasource", "label": "Prometheus", "query": "prometheus", "current": {}, "options": [], "refresh": 1}
+    source: Json = {
+        "type": "datasource",
+        "name": "datasource",
+        "label": "Prometheus",
+        "query": "prometheus",
+        "options": [],
+        "refresh": 1,
+    }
     return [source, _choice("cluster", "Cluster", ""), _choice("namespace", "Namespace", '{cluster=~"$cluster"}')]
 
 

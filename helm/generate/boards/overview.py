@@ -58,7 +58,8 @@ _HEALTH = Row(
         ),
         stat(
             "Oldest stage of the heartbeat",
-            "Age of the stage that the heartbeat, an event of nobody that walks the whole pipeline, passed longest ago.",
+            "Age of the stage that the heartbeat, an event of nobody that walks the whole pipeline, passed "
+            "longest ago.",
             "s",
             Query("max(time() - max by (cluster, namespace, stage) (plora_heartbeat_timestamp_seconds{@} > 0))", "age"),
             steps=((600, AMBER), (900, RED)),
@@ -93,7 +94,8 @@ _HEALTH = Row(
             "Of the last hour: share of runs that ended as failed or had to be tried again.",
             "percentunit",
             Query(
-                'sum(increase(plora_runs_total{outcome=~"failed|retried",@}[1h])) / sum(increase(plora_runs_total{@}[1h]))',
+                'sum(increase(plora_runs_total{outcome=~"failed|retried",@}[1h])) / '
+                "sum(increase(plora_runs_total{@}[1h]))",
                 "share",
             ),
             steps=((0.05, AMBER), (0.2, RED)),
@@ -164,7 +166,9 @@ _FLOW = Row(
             "reqps",
             (
                 Query('sum(rate(plora_events_received_total{outcome="stored",@}[$__rate_interval]))', "stored", GREEN),
-                Query('sum(rate(plora_events_received_total{outcome="duplicate",@}[$__rate_interval]))', "duplicate", GREY),
+                Query(
+                    'sum(rate(plora_events_received_total{outcome="duplicate",@}[$__rate_interval]))', "duplicate", GREY
+                ),
                 Query(
                     'sum(rate(plora_events_received_total{outcome=~"rejected|conflict|forgotten",@}[$__rate_interval]))',
                     "rejected, conflict or forgotten",
@@ -229,8 +233,14 @@ _WAITING = Row(
             "reqps",
             (
                 Query('sum(rate(plora_http_requests_total{status=~"2..|3..",@}[$__rate_interval]))', "good", GREEN),
-                Query('sum(rate(plora_http_requests_total{status=~"4..",@}[$__rate_interval]))', "the caller's mistake (4xx)", AMBER),
-                Query('sum(rate(plora_http_requests_total{status=~"5..",@}[$__rate_interval]))', "our mistake (5xx)", RED),
+                Query(
+                    'sum(rate(plora_http_requests_total{status=~"4..",@}[$__rate_interval]))',
+                    "the caller's mistake (4xx)",
+                    AMBER,
+                ),
+                Query(
+                    'sum(rate(plora_http_requests_total{status=~"5..",@}[$__rate_interval]))', "our mistake (5xx)", RED
+                ),
             ),
             stacked=True,
             width=12,
@@ -239,7 +249,13 @@ _WAITING = Row(
             "Age of the heartbeat, by stage",
             "The stage whose line climbs is the one that stands still.",
             "s",
-            (Query("max by (stage) (time() - max by (cluster, namespace, stage) (plora_heartbeat_timestamp_seconds{@} > 0))", "{{stage}}"),),
+            (
+                Query(
+                    "max by (stage) (time() - max by (cluster, namespace, stage) "
+                    "(plora_heartbeat_timestamp_seconds{@} > 0))",
+                    "{{stage}}",
+                ),
+            ),
             width=12,
             steps=((900, RED),),
         ),

@@ -107,9 +107,7 @@ def quantiles(metric: str) -> tuple[Query, ...]:
     """Half, nearly all, and the slowest of a histogram."""
     named = ((0.5, "half within"), (0.95, "95 % within"), (0.99, "99 % within"))
     colours = (GREEN, AMBER, RED)
-    return tuple(
-        Query(quantile(q, metric), name, colour) for (q, name), colour in zip(named, colours, strict=True)
-    )
+    return tuple(Query(quantile(q, metric), name, colour) for (q, name), colour in zip(named, colours, strict=True))
 
 
 def _by(labels: tuple[str, ...]) -> str:

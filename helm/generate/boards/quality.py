@@ -31,7 +31,7 @@ _NOW = Row(
     "Now",
     (
         stat(
-            "Gain of users served",
+            "Gain of users served, nats",
             "Mean nats for each example that users served now believably gain over the generic model.",
             "none",
             Query("max(plora_population_gain_nats{@})", "nats"),
@@ -94,7 +94,11 @@ _WORTH = Row(
             "none",
             tuple(
                 Query(quantile(q, _GAIN), name, colour)
-                for q, name, colour in ((0.9, "best tenth above", GREEN), (0.5, "half above", BLUE), (0.1, "worst tenth below", RED))
+                for q, name, colour in (
+                    (0.9, "best tenth above", GREEN),
+                    (0.5, "half above", BLUE),
+                    (0.1, "worst tenth below", RED),
+                )
             ),
             least=None,
             decimals=2,
@@ -126,7 +130,11 @@ _DECISIONS = Row(
             "Why, in the last hour",
             "Judged runs by the reason's code.",
             "none",
-            (Query('sort_desc(sum by (code) (increase(plora_runs_total{outcome="succeeded",@}[1h])) > 0)', "{{code}}"),),
+            (
+                Query(
+                    'sort_desc(sum by (code) (increase(plora_runs_total{outcome="succeeded",@}[1h])) > 0)', "{{code}}"
+                ),
+            ),
             kind=Kind.BARS,
             base=BLUE,
             decimals=0,

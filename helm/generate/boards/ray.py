@@ -1,6 +1,6 @@
 """Ray: the cluster under the trainers, by what Ray itself exports."""
 
-from helm.generate.boards.panels import AMBER, BLUE, GREEN, GREY, RED, Board, Panel, Query, Row, rate, stat
+from helm.generate.boards.panels import AMBER, GREEN, RED, Board, Panel, Query, Row, rate, stat
 
 _STORAGE = "ray_gcs_storage_operation_latency_ms"
 
@@ -77,7 +77,11 @@ _SERVE = Row(
             "By application.",
             "none",
             (
-                Query("sum by (application) (max by (application, deployment) (ray_serve_autoscaling_target_replicas{@}))", "{{application}} wanted"),
+                Query(
+                    "sum by (application) (max by (application, deployment) "
+                    "(ray_serve_autoscaling_target_replicas{@}))",
+                    "{{application}} wanted",
+                ),
                 Query("sum by (application) (ray_serve_deployment_replica_healthy{@})", "{{application}} healthy"),
             ),
         ),
@@ -85,7 +89,12 @@ _SERVE = Row(
             "Replicas started",
             "In ten minutes, by application. More than a few without a rollout: look why they end.",
             "none",
-            (Query("sum by (application) (increase(ray_serve_deployment_replica_starts_total{@}[10m]))", "{{application}}"),),
+            (
+                Query(
+                    "sum by (application) (increase(ray_serve_deployment_replica_starts_total{@}[10m]))",
+                    "{{application}}",
+                ),
+            ),
         ),
         Panel(
             "Requests in work",
@@ -106,12 +115,22 @@ _SERVE = Row(
 _NODES = Row(
     "Nodes",
     (
-        Panel("Processor", "Percent of a node's processors in use.", "percent", (Query("max by (ip, RayNodeType) (ray_node_cpu_utilization{@})", "{{ip}} {{RayNodeType}}"),), most=100.0),
+        Panel(
+            "Processor",
+            "Percent of a node's processors in use.",
+            "percent",
+            (Query("max by (ip, RayNodeType) (ray_node_cpu_utilization{@})", "{{ip}} {{RayNodeType}}"),),
+            most=100.0,
+        ),
         Panel(
             "Memory",
             "Share of a node's memory in use.",
             "percentunit",
-            (Query("max by (ip, RayNodeType) (ray_node_mem_used{@} / ray_node_mem_total{@})", "{{ip}} {{RayNodeType}}"),),
+            (
+                Query(
+                    "max by (ip, RayNodeType) (ray_node_mem_used{@} / ray_node_mem_total{@})", "{{ip}} {{RayNodeType}}"
+                ),
+            ),
             most=1.0,
             steps=((0.95, RED),),
         ),
@@ -128,8 +147,16 @@ _NODES = Row(
             ),
             most=1.0,
         ),
-        Panel("GPU", "Percent of each GPU in use. No data on machines without one.", "percent", (Query("max by (ip, GpuIndex) (ray_node_gpus_utilization{@})", "{{ip}} GPU {{GpuIndex}}"),), most=100.0),
-        Panel("Disk left", "Bytes free on each node.", "bytes", (Query("min by (ip) (ray_node_disk_free{@})", "{{ip}}"),)),
+        Panel(
+            "GPU",
+            "Percent of each GPU in use. No data on machines without one.",
+            "percent",
+            (Query("max by (ip, GpuIndex) (ray_node_gpus_utilization{@})", "{{ip}} GPU {{GpuIndex}}"),),
+            most=100.0,
+        ),
+        Panel(
+            "Disk left", "Bytes free on each node.", "bytes", (Query("min by (ip) (ray_node_disk_free{@})", "{{ip}}"),)
+        ),
         Panel(
             "Autoscaler",
             "Worker nodes that run and that are asked for, and launches that failed in ten minutes.",
@@ -150,7 +177,13 @@ _CONTROL = Row(
             "Storage of the head's state",
             "Milliseconds within which 95 % of its operations end. With Redis behind it, this is Redis.",
             "ms",
-            (Query(f"histogram_quantile(0.95, sum by (le, Operation) (rate({_STORAGE}_bucket{{@}}[$__rate_interval])))", "{{Operation}}"),),
+            (
+                Query(
+                    f"histogram_quantile(0.95, sum by (le, Operation) "
+                    f"(rate({_STORAGE}_bucket{{@}}[$__rate_interval])))",
+                    "{{Operation}}",
+                ),
+            ),
         ),
         Panel(
             "Actors, by state",

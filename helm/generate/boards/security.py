@@ -1,6 +1,20 @@
 """Security & storage: keys, seals, fences, erasures, the audit chain, the database and its disk."""
 
-from helm.generate.boards.panels import AMBER, BLUE, GREEN, GREY, RED, Board, Panel, Query, Row, age, rate, standing, stat
+from helm.generate.boards.panels import (
+    AMBER,
+    BLUE,
+    GREEN,
+    GREY,
+    RED,
+    Board,
+    Panel,
+    Query,
+    Row,
+    age,
+    rate,
+    standing,
+    stat,
+)
 
 _DAY_S = 86_400.0
 
@@ -45,7 +59,9 @@ _NOW = Row(
             "Oldest erasure that is not complete",
             "Age of the oldest request to forget a user whose old key copies still open.",
             "s",
-            Query(f"max({age('plora_oldest_pending_erasure_timestamp_seconds')}) or 0 * max(plora_build_info{{@}})", "age"),
+            Query(
+                f"max({age('plora_oldest_pending_erasure_timestamp_seconds')}) or 0 * max(plora_build_info{{@}})", "age"
+            ),
             steps=((7 * _DAY_S, AMBER), (8 * _DAY_S, RED)),
             words={"0": "none"},
         ),
@@ -64,10 +80,13 @@ _SEALS = Row(
     "Seals and fences",
     (
         Panel("Sealed", "Values sealed each second.", "ops", (Query(rate("plora_seal_total", "kind"), "{{kind}}"),)),
-        Panel("Unsealed", "Values unsealed each second.", "ops", (Query(rate("plora_unseal_total", "kind"), "{{kind}}"),)),
+        Panel(
+            "Unsealed", "Values unsealed each second.", "ops", (Query(rate("plora_unseal_total", "kind"), "{{kind}}"),)
+        ),
         Panel(
             "What must not happen",
-            "In five minutes: values that did not unseal, stale writes that the fence refused, things lost, files refused at the gate.",
+            "In five minutes: values that did not unseal, stale writes that the fence refused, things lost, "
+            "files refused at the gate.",
             "none",
             (
                 Query('sum(increase(plora_unseal_total{outcome="unreadable",@}[5m]))', "did not unseal", RED),
@@ -82,7 +101,13 @@ _SEALS = Row(
 _KEYS = Row(
     "Keys, erasures, audit",
     (
-        Panel("Key epochs, by state", "Epochs of the ring.", "none", (Query("max by (state) (plora_key_epochs{@})", "{{state}}"),), width=6),
+        Panel(
+            "Key epochs, by state",
+            "Epochs of the ring.",
+            "none",
+            (Query("max by (state) (plora_key_epochs{@})", "{{state}}"),),
+            width=6,
+        ),
         Panel(
             "Age of the newest key epoch",
             "It should be rotated before it is a year old.",
@@ -104,7 +129,13 @@ _KEYS = Row(
             (Query(standing("plora_exports_pending"), "pending", AMBER),),
             width=6,
         ),
-        Panel("Audit entries", "Entries of the audit chain.", "short", (Query(standing("plora_audit_entries"), "entries"),), width=12),
+        Panel(
+            "Audit entries",
+            "Entries of the audit chain.",
+            "short",
+            (Query(standing("plora_audit_entries"), "entries"),),
+            width=12,
+        ),
         Panel(
             "Age of the newest signed checkpoint",
             "While entries are added, one is signed each minute or each thousand.",
@@ -118,9 +149,27 @@ _KEYS = Row(
 _STORE = Row(
     "Database, blobs, disk",
     (
-        Panel("Database", "Bytes it takes.", "bytes", (Query(standing("plora_database_bytes"), "database", BLUE),), width=6),
-        Panel("Blobs", "Bytes of sealed bases and other blobs.", "bytes", (Query(standing("plora_blobs_bytes"), "blobs", BLUE),), width=6),
-        Panel("Disk left", "Bytes free where each daemon keeps its data.", "bytes", (Query("min by (instance) (plora_disk_free_bytes{@})", "{{instance}}"),), width=6),
+        Panel(
+            "Database",
+            "Bytes it takes.",
+            "bytes",
+            (Query(standing("plora_database_bytes"), "database", BLUE),),
+            width=6,
+        ),
+        Panel(
+            "Blobs",
+            "Bytes of sealed bases and other blobs.",
+            "bytes",
+            (Query(standing("plora_blobs_bytes"), "blobs", BLUE),),
+            width=6,
+        ),
+        Panel(
+            "Disk left",
+            "Bytes free where each daemon keeps its data.",
+            "bytes",
+            (Query("min by (instance) (plora_disk_free_bytes{@})", "{{instance}}"),),
+            width=6,
+        ),
         Panel(
             "Errors of the database",
             "Errors each second, by what the store calls them.",

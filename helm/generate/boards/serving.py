@@ -10,8 +10,8 @@ def _within(q: float, route: str) -> str:
     return f"histogram_quantile({q:g}, sum by (le) (rate({_LATENCY}_bucket{{{route},@}}[$__rate_interval])))"
 
 
-def _answered(route: str) -> tuple[Query, ...]:
-    named = (("2..", "answered", GREEN), ("304", "unchanged (304)", BLUE), ("4..", "refused (4xx)", AMBER), ("5..", "failed (5xx)", RED))
+def _answered(route: str, *more: tuple[str, str, str]) -> tuple[Query, ...]:
+    named = (("2..", "answered", GREEN), *more, ("4..", "refused (4xx)", AMBER), ("5..", "failed (5xx)", RED))
     return tuple(
         Query(f'sum(rate(plora_http_requests_total{{{route},status=~"{status}",@}}[$__rate_interval]))', name, colour)
         for status, name, colour in named
@@ -70,7 +70,8 @@ _NOW = Row(
             "Requests and events of the last hour beyond what is let in (429), beside all requests.",
             "percentunit",
             Query(
-                "sum(increase(plora_rate_limited_total{@}[1h])) / (sum(increase(plora_http_requests_total{@}[1h])) > 0)",
+                "sum(increase(plora_rate_limited_total{@}[1h])) / "
+                "(sum(increase(plora_http_requests_total{@}[1h])) > 0)",
                 "share",
             ),
             steps=((0.01, AMBER), (0.05, RED)),
@@ -90,8 +91,19 @@ _NOW = Row(
 _EVENTS = Row(
     "Events in",
     (
-        Panel("Answers to events", "POST /v1/events, each second.", "reqps", _answered('route="/v1/events",method="POST"'), stacked=True),
-        Panel("Seconds to answer events", "Until they are durable and the host is told so.", "s", _latency('route="/v1/events",method="POST"')),
+        Panel(
+            "Answers to events",
+            "POST /v1/events, each second.",
+            "reqps",
+            _answered('route="/v1/events",method="POST"'),
+            stacked=True,
+        ),
+        Panel(
+            "Seconds to answer events",
+            "Until they are durable and the host is told so.",
+            "s",
+            _latency('route="/v1/events",method="POST"'),
+        ),
         Panel(
             "Events received, by type",
             "Events each second, all outcomes.",
@@ -105,7 +117,13 @@ _EVENTS = Row(
 _OUT = Row(
     "Adapters and predictions out",
     (
-        Panel("Answers to requests for adapters", "GET of an adapter, each second; 304 costs next to nothing.", "reqps", _answered(_ADAPTERS), stacked=True),
+        Panel(
+            "Answers to requests for adapters",
+            "GET of an adapter, each second; 304 costs next to nothing.",
+            "reqps",
+            _answered(_ADAPTERS, ("304", "unchanged (304)", BLUE)),
+            stacked=True,
+        ),
         Panel("Seconds to answer with an adapter", "Reading and unsealing it.", "s", _latency(_ADAPTERS)),
         Panel(
             "Texts predicted",
@@ -117,7 +135,12 @@ _OUT = Row(
             ),
             stacked=True,
         ),
-        Panel("Seconds to predict", "POST /v1/predict, the way to the trainers included.", "s", _latency('route="/v1/predict"')),
+        Panel(
+            "Seconds to predict",
+            "POST /v1/predict, the way to the trainers included.",
+            "s",
+            _latency('route="/v1/predict"'),
+        ),
         Panel(
             "Ray Serve: seconds in a replica",
             "95 % of requests stay below, by application.",
@@ -160,7 +183,16 @@ _DOOR = Row(
             "Messages of brokers",
             "Messages each second that the ingest process took, by outcome.",
             "ops",
-            (Query(rate("plora_ingest_messages_total", "broker", "outcome"), "{{broker}}: {{outcome}}"),),
+            tuple(
+                Query(
+                    f'sum(rate(plora_ingest_messages_total{{outcome=~"{outcome}",@}}[$__rate_interval]))', name, colour
+                )
+                for outcome, name, colour in (
+                    ("stored", "stored", GREEN),
+                    ("duplicate|forgotten", "duplicate or forgotten", GREY),
+                    ("dead_letter", "put aside", RED),
+                )
+            ),
             width=6,
             stacked=True,
         ),

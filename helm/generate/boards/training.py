@@ -18,6 +18,10 @@ from helm.generate.boards.panels import (
 )
 
 _TOKENS = "sum(rate(plora_fit_tokens_total{@}[$__rate_interval]))"
+_MEAN_COHORT = (
+    "sum(rate(plora_cohort_users_sum{@}[$__rate_interval]))"
+    " / (sum(rate(plora_cohort_users_count{@}[$__rate_interval])) > 0)"
+)
 _LIMIT = "max(plora_base_tokens_per_second{@}) * max(plora_trainer_replicas{@})"
 
 _NOW = Row(
@@ -34,7 +38,7 @@ _NOW = Row(
         ),
         stat(
             "Replicas of the trainer",
-            "Replicas that hold the frozen model.",
+            "Replicas that a daemon keeps busy at most; board Ray has those that are healthy.",
             "none",
             Query("max(plora_trainer_replicas{@})", "replicas"),
             base=RED,
@@ -60,7 +64,7 @@ _NOW = Row(
             "Of the frozen model's pace",
             "Tokens fitted each second over what the frozen model alone reaches: 100 % is the limit.",
             "percentunit",
-            Query(f"{_TOKENS} / ({_LIMIT})", "share"),
+            Query(f"{_TOKENS} / ({_LIMIT} > 0)", "share"),
             base=BLUE,
             most=1.0,
             decimals=0,
@@ -109,15 +113,7 @@ _PACE = Row(
             "Users in a cohort",
             "Users fitted in the same passes. Small cohorts leave a GPU idle.",
             "none",
-            quantiles("plora_cohort_users")[:2]
-            + (
-                Query(
-                    "sum(rate(plora_cohort_users_sum{@}[$__rate_interval]))"
-                    " / (sum(rate(plora_cohort_users_count{@}[$__rate_interval])) > 0)",
-                    "mean",
-                    BLUE,
-                ),
-            ),
+            (*quantiles("plora_cohort_users")[:2], Query(_MEAN_COHORT, "mean", BLUE)),
         ),
         Panel(
             "Seconds to fit a cohort",
@@ -151,7 +147,8 @@ _HARDWARE = Row(
             (
                 Query(
                     "max by (ip, GpuIndex) (ray_node_gram_used{@})"
-                    " / (max by (ip, GpuIndex) (ray_node_gram_used{@}) + max by (ip, GpuIndex) (ray_node_gram_available{@}))",
+                    " / (max by (ip, GpuIndex) (ray_node_gram_used{@}) + max by (ip, GpuIndex) "
+                    "(ray_node_gram_available{@}))",
                     "{{ip}} GPU {{GpuIndex}}",
                 ),
             ),
@@ -163,7 +160,11 @@ _HARDWARE = Row(
             "Replicas of the Trainer that Ray Serve wants, and those that are healthy.",
             "none",
             (
-                Query('sum(max by (deployment) (ray_serve_autoscaling_target_replicas{application="trainer",@}))', "wanted", AMBER),
+                Query(
+                    'sum(max by (deployment) (ray_serve_autoscaling_target_replicas{application="trainer",@}))',
+                    "wanted",
+                    AMBER,
+                ),
                 Query('sum(ray_serve_deployment_replica_healthy{application="trainer",@})', "healthy", GREEN),
             ),
         ),
@@ -189,7 +190,8 @@ _HARDWARE = Row(
         ),
         Panel(
             "Trainers lost",
-            "In five minutes: restarts of a supervised trainer, leases that ran out, and writes of the dead that were refused.",
+            "In five minutes: restarts of a supervised trainer, leases that ran out, and writes of the dead that "
+            "were refused.",
             "none",
             (
                 Query("sum(increase(plora_trainer_restarts_total{@}[5m]))", "trainer started again", AMBER),
@@ -209,7 +211,13 @@ _BASIS = Row(
             "none",
             (Query("max(plora_basis_epoch{@})", "done", BLUE), Query("max(plora_basis_epochs{@})", "to do", GREY)),
         ),
-        Panel("Loss", "Mean loss of the Basis in training.", "none", (Query("max(plora_basis_loss_nats{@})", "nats"),), least=None),
+        Panel(
+            "Loss",
+            "Mean loss of the Basis in training.",
+            "none",
+            (Query("max(plora_basis_loss_nats{@})", "nats"),),
+            least=None,
+        ),
         Panel(
             "Examples each second",
             "What the Basis in training learns from.",
