@@ -28,11 +28,12 @@ demo: install  ## the whole main job in minutes; DATA=file.jsonl.gz takes real r
 serve: install  ## run the daemon here (SQLite, key file, local Ray) until Ctrl-C
 	$(RUN) -m daemon serve
 
-check: install  ## lint, format, types, import contracts
+check: install  ## lint, format, types, import contracts, what is generated
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports
+	$(RUN) -m helm.generate --check
 
 tools: install $(TOOLS)/unpacked  ## unpack Prometheus, brokers and a browser for the tests (Debian and its kin)
 
@@ -41,7 +42,7 @@ $(TOOLS)/unpacked: tests/tools.py
 	mkdir -p $(TOOLS) && touch $@
 
 test: install tools  ## every test but the long ones, the chart's too
-	PLORA_TOOLS=$(TOOLS) $(RUN) -m pytest -m "not long"
+	PLORA_TOOLS=$(TOOLS) $(RUN) -m pytest -m "not long" -n auto --dist loadfile
 	$(MAKE) chart-test
 
 test-long: install tools  ## bounded soak and fault runs

@@ -49,7 +49,7 @@ def train_together(order: TrainerOrder, spool: Spool, request: BasisRequest) -> 
         scaling_config=ScalingConfig(
             num_workers=order.basis_workers,
             use_gpu=order.gpu_share > 0,
-            resources_per_worker={"CPU": 1, "GPU": order.gpu_share} if order.gpu_share else {"CPU": 1},
+            resources_per_worker={"CPU": order.cpus} | ({"GPU": order.gpu_share} if order.gpu_share else {}),
         ),
         run_config=RunConfig(
             name="train",

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from urllib.parse import unquote
 
 from daemon.errors import MalformedEvent, UnsupportedMediaType
+from daemon.telemetry_context import HEADER, Trace, parse
 
 JSON_DEPTH = 8
 ID_CHARS = 256
@@ -36,6 +37,7 @@ class Envelope:
     subject: str | None = field(repr=False)
     time: datetime | None
     data: object = field(repr=False)
+    trace: Trace | None = None  # of the distributed tracing extension; what is no traceparent is none
 
 
 def read_json(body: bytes) -> object:
@@ -68,7 +70,7 @@ def read_binary(headers: Sequence[tuple[str, str]], body: bytes) -> Envelope:
             attribute = lowered.removeprefix("ce-")
             if attribute in attributes:
                 raise MalformedEvent("duplicate_attribute", "a ce- header is sent twice")
-            attributes[attribute] = _unescape(value)
+            attributes[attribute] = unescape(value)
     return _envelope(attributes, read_json(body) if body else None)
 
 
@@ -97,6 +99,7 @@ def _envelope(attributes: Mapping[str, object], data: object) -> Envelope:
         subject=None if subject is None else _word(attributes, "subject", SOURCE_CHARS),
         time=_time(attributes.get("time")),
         data=data,
+        trace=parse(attributes.get(HEADER)),
     )
 
 
@@ -160,7 +163,7 @@ def _time(value: object) -> datetime | None:
     raise MalformedEvent("wrong_time", "the attribute time must be an RFC 3339 time with its offset")
 
 
-def _unescape(value: str) -> str:
+def unescape(value: str) -> str:
     """The HTTP binding's way back: unquote a quoted string, then percent-decode once as UTF-8."""
     if len(value) >= 2 and value[0] == value[-1] == '"':
         value = re.sub(r"\\(.)", r"\1", value[1:-1])

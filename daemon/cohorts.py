@@ -1,6 +1,7 @@
 """Claimed runs carried out: events to examples, examples to a cohort, its outcomes to be settled."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from itertools import groupby
@@ -10,15 +11,19 @@ from daemon.bases import BasisContents
 from daemon.choices import FitChoices
 from daemon.expectations import Expectations
 from daemon.facts import load_of, tries_of
+from daemon.heartbeat import Beats
 from daemon.judging import Judging
 from daemon.leases import Leases
-from daemon.messages import FitAnswer, FitRequest, MemberFailed, MemberFitted
+from daemon.messages import FitAnswer, FitRequest, Member, MemberFailed, MemberFitted
 from daemon.metrics import Metrics
 from daemon.prepared import Prepared, prepare
 from daemon.promises import Promise
 from daemon.settings import Settings
 from daemon.settling import Settling
 from daemon.taught import Lesson, lesson_of
+from daemon.telemetry import Kind
+from daemon.telemetry_context import Trace
+from daemon.telemetry_runs import RunSpans
 from daemon.trainer_client import TrainerClient
 from policies import Policies
 from policies.attempts import Dead, Try
@@ -43,16 +48,24 @@ class Cohorts:
         leases: Leases,
         contents: BasisContents,
         metrics: Metrics,
+        beats: Beats,
         now: Callable[[], datetime],
     ) -> None:
         self._store, self._policies, self._trainer, self._settings = store, policies, trainer, settings
-        self._leases, self._contents, self._metrics = leases, contents, metrics
+        self._leases, self._contents, self._metrics, self._beats = leases, contents, metrics, beats
         self._least, self._now = settings.selection.min_learn, now
         self._promise = promise_of(settings.fit)
         self.expectations = Expectations(store, settings.promotion, metrics, now)
         self._judging = Judging(policies, settings, self.expectations)
+        self._spans = RunSpans()
         self._settling = Settling(
-            store, policies, settings, judging=self._judging, leases=leases, metrics=metrics, now=now
+            *(store, policies, settings),
+            judging=self._judging,
+            leases=leases,
+            metrics=metrics,
+            beats=beats,
+            spans=self._spans,
+            now=now,
         )
 
     def carry_out(self, runs: Sequence[Run], since: float) -> None:
@@ -60,8 +73,9 @@ class Cohorts:
 
         `since` is the monotonic time from which their leases count.
         """
-        with self._leases.runs(runs, since):
+        with self._leases.runs(runs, since), self._spans.carried(runs):
             # failpoint: claimed
+            self._beats.passed([run.user for run in runs], "claimed")
             tried = [run for run in runs if self._is_tried(run)]
             ordered = sorted(tried, key=lambda run: (run.tenant, run.basis))
             for (tenant, basis), group in groupby(ordered, key=lambda run: (run.tenant, run.basis)):
@@ -78,6 +92,10 @@ class Cohorts:
         return self._policies.before(tries_of(run), self._settings.attempts, company)
 
     def _prepare(self, tenant: str, basis: str, runs: Sequence[Run]) -> list[Prepared]:
+        with self._spans.step("prepare", runs):
+            return self._prepare_all(tenant, basis, runs)
+
+    def _prepare_all(self, tenant: str, basis: str, runs: Sequence[Run]) -> list[Prepared]:
         try:
             materials = self._store.materials([run.user for run in runs])
             lesson = self._lesson(tenant, basis)
@@ -128,12 +146,13 @@ class Cohorts:
         if not held:
             return
         try:
-            answer = self._trainer.fit(self._request(basis, held), partial(self._contents.read, tenant, basis))
+            answer = self._ask("fit", tenant, basis, held)
         except Exception as error:  # noqa: BLE001 - around a run
             for each in held:
                 self._settling.put_back(each.run, error)
             return
         # failpoint: fitted
+        self._beats.passed([each.run.user for each in held], "fitted")
         self._observe(answer)
         self._look(basis, held)
         outcomes = [promised(each, self._promise) for each in answer.outcomes]
@@ -160,8 +179,7 @@ class Cohorts:
         if not again:
             return settled, found
         try:
-            request = self._request(basis, [each for _, each in again])
-            answer = self._trainer.fit(request, partial(self._contents.read, tenant, basis))
+            answer = self._ask("follow", tenant, basis, [each for _, each in again])
         except Exception as error:  # noqa: BLE001 - around a run: what was found before stands
             logs.write_error("follow", error, {"runs": len(changed)})
             return settled, found
@@ -178,11 +196,16 @@ class Cohorts:
             return False  # of two vectors from the same examples both would count against the promise
         return not isinstance(self._judging.watch(prepared, outcome), Steady)
 
-    def _request(self, basis: str, cohort: Sequence[Prepared]) -> FitRequest:
+    def _ask(self, step: str, tenant: str, basis: str, cohort: Sequence[Prepared]) -> FitAnswer:
+        with self._spans.step(step, [each.run for each in cohort], kind=Kind.CLIENT) as traces:
+            members = tuple(_member(each, traces) for each in cohort)
+            return self._trainer.fit(self._request(basis, members), partial(self._contents.read, tenant, basis))
+
+    def _request(self, basis: str, members: tuple[Member, ...]) -> FitRequest:
         fit = self._settings.fit
         return FitRequest(
             basis=basis,
-            members=tuple(each.to_member() for each in cohort),
+            members=members,
             steps=fit.steps,
             learning_rate=fit.learning_rate,
             optimizer=None if fit.optimizer == AUTO else fit.optimizer,
@@ -193,8 +216,16 @@ class Cohorts:
     def _observe(self, answer: FitAnswer) -> None:
         self._metrics.cohort_users.observe(len(answer.outcomes))
         self._metrics.fit_duration.observe(answer.fit_s)
+        self._metrics.fit_tokens.inc(answer.tokens)
+        if answer.base_tokens_per_s:
+            self._metrics.base_tokens.set(answer.base_tokens_per_s)
         seconds = round(answer.fit_s + answer.score_s, 3)
         logs.write("cohort_fitted", {"runs": len(answer.outcomes), "seconds": seconds})
+
+
+def _member(prepared: Prepared, traces: Mapping[int, Trace]) -> Member:
+    trace = traces.get(prepared.run.id)
+    return prepared.to_member() if trace is None else replace(prepared.to_member(), trace=str(trace))
 
 
 def promise_of(choices: FitChoices) -> Promise | None:

@@ -8,17 +8,16 @@ from pathlib import Path
 
 from daemon import clock
 from daemon.errors import DaemonError
-from daemon.keyring import open_ring
+from daemon.keyring import TOKENS, open_ring, provider_of
+from daemon.migrating import opened
 from daemon.settings import Settings
-from storage import BackupRefused, BadRecord, Receipt, Stage
+from storage import BackupRefused, BadRecord, KeyRing, Receipt, Stage
 from storage import backup as backups
 from storage.blobplaces import open_blobs
 from storage.blobs import Blobs
-from storage.database import Database
 from storage.exports import Exports, told
-from storage.postgres import Postgres
+from storage.providers.files import FileKeys
 from storage.receipts import genuine
-from storage.sqlite import SQLite
 from storage.verifying import Known, agreed, verify
 
 Answer = dict[str, object]
@@ -43,6 +42,32 @@ def exports_of(settings: Settings) -> Blobs:
 def export_key(settings: Settings) -> Answer:
     """The public key that receipts and exported statements are checked with."""
     return {"algorithm": "Ed25519", "key": open_ring(settings).signer().public.hex()}
+
+
+def make_keys(settings: Settings, to: Path) -> Answer:
+    """Make a whole key ring in an empty directory, from which a Secret is made that daemons mount read-only."""
+    provider = FileKeys(to) if settings.keys_provider == "file" else provider_of(settings)
+    ring = KeyRing.create(to, provider)
+    ring.signer()
+    for name in TOKENS:
+        ring.ensure_token(name)
+    return {
+        "keys": str(to.resolve()),
+        "files": sorted(path.name for path in to.iterdir()),
+        "next": f"kubectl create secret generic plora-keys --from-file={to}; keep a copy apart, then remove {to}",
+    }
+
+
+def next_epoch(settings: Settings, to: Path) -> Answer:
+    """Add a key epoch to a ring of files that is kept in a directory, for the Secret that is made of it."""
+    if settings.keys_provider != "file":
+        raise BadRecord("PLORA_KEYS_PROVIDER", "file: other providers make their epochs themselves, by `keys rotate`")
+    epoch = KeyRing.open(to).new_epoch()
+    return {
+        "epoch": epoch,
+        "files": sorted(path.name for path in to.iterdir()),
+        "next": "replace the Secret; `keys roll-epoch` a minute later; then take the older kek files out of the Secret",
+    }
 
 
 def back_up(settings: Settings, to: Path) -> Answer:
@@ -78,7 +103,7 @@ def verify_offline(settings: Settings, exports: str, key: str) -> Answer:
     """
     public = bytes.fromhex(key) if key else open_ring(settings).signer().public
     statements = told(_place(settings, exports), public)
-    with closing(_stopped(settings)) as database:
+    with closing(opened(settings)) as database:
         report = verify(database.read, Known(public, statements))
     return {
         "ok": report.ok,
@@ -94,7 +119,7 @@ def verify_offline(settings: Settings, exports: str, key: str) -> Answer:
 def accept_restore(settings: Settings) -> Answer:
     """State that the stopped database is a backup that was put back; `restore` states it by itself."""
     exports = Exports(exports_of(settings), open_ring(settings).signer())
-    with closing(_stopped(settings)) as database:
+    with closing(opened(settings)) as database:
         reached = agreed(database.read, exports.told(), clock.now())
     exports.keep_restored(reached)
     return {"accepted": True, "entries": reached.seq}
@@ -118,12 +143,6 @@ def verify_receipt(path: Path, key: str) -> Answer:
         raise NotAReceipt(str(path)) from problem
     stages: Mapping[str, str] = {each.name: str(each.at or f"due by {each.due}") for each in receipt.stages}
     return {"ok": genuine(public, receipt), "user": receipt.user, **stages}
-
-
-def _stopped(settings: Settings) -> Database:
-    """The database that no daemon has open: SQLite's lock is checked."""
-    url = settings.store_url
-    return Postgres(url) if url.startswith("postgresql") else SQLite(url, lambda _: None)
 
 
 def _need_file(settings: Settings) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from daemon import logs
-from storage import Store
+from storage import KeyRingReadOnly, Store
 
 LOOK_S = 5.0
 PURGE_S = 30.0
@@ -36,8 +36,11 @@ class Duties:
 
     def keep_up(self, now: datetime) -> None:
         """Roll the key epoch when an erasure is old enough, and look for erasures that a crash left unexported."""
-        if self._store.roll_when_due(now):
-            logs.write("epoch_rolled")
+        try:
+            if self._store.roll_when_due(now):
+                logs.write("epoch_rolled")
+        except KeyRingReadOnly as owed:  # whoever keeps the Secret has to put a new epoch into it
+            logs.write_error("roll_owed", owed)
         if self._monotonic() >= self._next_compare:
             self._next_compare = self._monotonic() + COMPARE_S
             self._store.export_keys(now)

@@ -12,6 +12,7 @@ from enum import Enum
 
 from daemon.cloudevents import Envelope, is_plain, media_type, read_binary, read_json, read_structured
 from daemon.errors import EventRefused, EventTooLarge, MalformedEvent, UnacceptableEvent, UnsupportedMediaType
+from daemon.telemetry_context import Trace
 from storage import Event, EventKind, NewEvent
 
 STRUCTURED = "application/cloudevents+json"
@@ -57,9 +58,10 @@ class Message:
     content: bytes = field(repr=False)
     label: str | None = field(repr=False, default=None)
     granted: bool | None = None
+    trace: Trace | None = None  # the event's own, not the request's
 
-    def to_event(self) -> NewEvent:
-        """What the store records. A forget is executed, never recorded."""
+    def to_event(self, trace: Trace | None = None) -> NewEvent:
+        """What the store records, in `trace`. A forget is executed, never recorded."""
         return NewEvent(
             source=self.source,
             id=self.id,
@@ -68,6 +70,7 @@ class Message:
             content=self.content,
             time=self.time,
             consent=self.granted,
+            trace=None if trace is None else str(trace),
         )
 
 
@@ -181,6 +184,7 @@ def _message(envelope: Envelope) -> Message:
         content=_canonical(data),
         label=label if isinstance(label, str) else None,
         granted=granted if isinstance(granted, bool) else None,
+        trace=envelope.trace,
     )
 
 

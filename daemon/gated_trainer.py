@@ -1,6 +1,7 @@
 """A Trainer whose every answer passes the gate: what it made is looked at before the daemon keeps or serves it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from daemon import logs
@@ -57,7 +58,7 @@ class GatedTrainer:
             if code is not None and run not in refused:
                 refused[run] = self._refused(run, file.kind, code)
         outcomes = (_unless(refused, each) for each in answer.outcomes)
-        return FitAnswer(tuple(outcomes), answer.fit_s, answer.score_s)
+        return replace(answer, outcomes=tuple(outcomes))
 
     def train_basis(self, request: BasisRequest, population: Shards) -> BasisTrained:
         """Raises a TrainerError, or GateClosed."""

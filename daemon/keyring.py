@@ -7,6 +7,9 @@ from storage.providers.files import FileKeys
 from storage.providers.kms import KmsKeys
 from storage.providers.vault import VaultKeys
 
+TOKENS = ("operator", "host")
+"""The callers whose tokens lie in the key ring."""
+
 
 def provider_of(settings: Settings) -> Provider:
     """Where the key epochs are. Raises KeysDenied where the credentials can not be found."""

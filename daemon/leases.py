@@ -34,6 +34,7 @@ class Leases:
         self._store, self._lease_s, self._now, self._monotonic = store, lease_s, now, monotonic
         self._runs: dict[tuple[int, int], float] = {}  # each claim, and until when it is surely ours
         self._bases: dict[tuple[int, int], float] = {}
+        self._begun: dict[tuple[int, int], float] = {}  # when each run that is worked on was claimed
         self._owed: set[tuple[int, int]] = set()
         self._looked = (now(), monotonic())
         self._lock = threading.Lock()
@@ -63,11 +64,14 @@ class Leases:
         """Keep these claims, made at the monotonic time `since`, alive inside the `with`."""
         claims = [(run.id, run.epoch) for run in runs]
         self._keep(self._runs, claims, since)
+        with self._lock:
+            self._begun.update(dict.fromkeys(claims, since))
         try:
             yield
         finally:
             for claim in claims:
                 self._drop(self._runs, claim)
+                self._drop(self._begun, claim)
 
     @contextmanager
     def basis(self, basis: BasisRecord) -> Iterator[None]:
@@ -78,6 +82,12 @@ class Leases:
             yield
         finally:
             self._drop(self._bases, claim)
+
+    def age_s(self, run: Run) -> float | None:
+        """Seconds since the run was claimed; None if it is not worked on here."""
+        with self._lock:
+            since = self._begun.get((run.id, run.epoch))
+        return None if since is None else self._monotonic() - since
 
     def holds(self, run: Run) -> bool:
         """Whether the claim of `run` is surely still ours."""

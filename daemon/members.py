@@ -21,6 +21,7 @@ from daemon.messages import (
     Offer,
 )
 from daemon.models import Models
+from daemon.pace import tokens_of
 from daemon.places import Place, place_of
 from daemon.promises import Kept, Promise
 
@@ -44,7 +45,10 @@ def fit_cohort(models: Models, request: FitRequest) -> FitAnswer | BasisMissing:
             settled = _settle(engine, places, fits, modes, settings.privacy)
         finally:
             _zero(places, fits)
-    return FitAnswer(settled, fitted - begun, monotonic() - fitted)
+    scored = monotonic()
+    texts = [text for member in request.members for text, _ in member.learn[member.covered :]]
+    tokens = sum(tokens_of(models.base, texts))
+    return FitAnswer(settled, fitted - begun, scored - fitted, tokens, models.pace(texts))
 
 
 def _fit(engine: plora.Engine, places: Sequence[Place], settings: plora.FitSettings) -> tuple[list[Fit], list[Mode]]:

@@ -25,7 +25,7 @@ class Member:
     None: all. Only an optimizer that cannot judge so needs `held_out`. `fresh` are the places, in `learn` followed by
     `held_out`, of what the adapter in use, `current`, has not learnt. With `statistics`, which cover the first
     `covered` examples to learn from and were worth `kept`, a document of scores, only the others are new. `spent` is
-    what Kept says of the user's last version, 0 of nobody's.
+    what Kept says of the user's last version, 0 of nobody's. `trace` is a W3C traceparent, of a run that is recorded.
     """
 
     run: int
@@ -39,6 +39,7 @@ class Member:
     covered: int = 0
     kept: str | None = None
     spent: float | None = 0.0
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +119,16 @@ class MemberFailed:
 
 @dataclass(frozen=True, slots=True)
 class FitAnswer:
-    """One outcome for each member, in their order, and how long fitting and scoring took."""
+    """One outcome for each member, in their order, and how long fitting and scoring took.
+
+    `tokens` are those of the examples learnt from, each once; `base_tokens_per_s` what the frozen model alone reaches.
+    """
 
     outcomes: tuple[MemberFitted | MemberFailed, ...]
     fit_s: float
     score_s: float
+    tokens: int = 0
+    base_tokens_per_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,10 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import plora
+from daemon import pace
 from daemon.messages import BasisRequest
 from daemon.population import Made
 from daemon.spool import Spool
@@ -31,6 +32,13 @@ class Models:
         self._bases: OrderedDict[str, plora.Basis] = OrderedDict()
         self._engines: dict[str, tuple[plora.Precision, plora.Engine]] = {}
         self._lock = threading.Lock()
+        self._pace = 0.0
+
+    def pace(self, texts: Sequence[str]) -> float:
+        """Tokens a second of the frozen model alone, measured once on the first texts that are enough."""
+        if not self._pace and len(texts) >= pace.LEAST:
+            self._pace = pace.bare_pace(self.base, texts)
+        return self._pace
 
     def give(self, content: bytes) -> None:
         """Hold the Basis in `content`. Raises plora.MalformedBasis."""

@@ -1,12 +1,16 @@
 """From parsed events to rows: what the daemon answers for each event of a request."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 
 from daemon import logs
 from daemon.errors import EventRefused
 from daemon.events import EventType, Message, check_label
+from daemon.telemetry import Kind, Span, begin, ending
+from daemon.telemetry_context import Trace, current
 from storage import EventIdReused, Recorded, Store, UserForgotten
 
 Parsed = Message | EventRefused
@@ -66,12 +70,34 @@ class Recording:
                 self.forgotten(receipt.user)
                 logs.write("forgotten", {"user": receipt.user, "events": receipt.events, "caller": self.actor})
             return [FORGOTTEN]
-        events = [each.to_event() for each in messages]
-        results = iter(
-            self.store.record_events(self.tenant, events, now, default_consent=self.default_consent) if events else []
-        )
+        results = iter(self._store_all(messages, now) if messages else [])
         # failpoint: ingest-after-commit
         return [_refused(each) if isinstance(each, EventRefused) else _outcome(next(results)) for each in stretch]
+
+    def _store_all(self, messages: Sequence[Message], now: datetime) -> list[Recorded | EventIdReused | UserForgotten]:
+        """Each in its own trace, or in the request's; a span for each of these traces."""
+        spans = _spans(messages, self.store.dialect)
+        events = [each.to_event(spans[each.trace].trace if each.trace in spans else None) for each in messages]
+        with ExitStack() as ends:
+            for span in spans.values():
+                ends.enter_context(ending(span))
+            return self.store.record_events(self.tenant, events, now, default_consent=self.default_consent)
+
+
+def _spans(messages: Sequence[Message], database: str) -> dict[Trace | None, Span]:
+    """By the events' own traces; None is the request's."""
+    request, facts = current(), {"database": database, "operation": "record_events"}
+    return {
+        trace: begin(
+            "record",
+            parent,
+            kind=Kind.CLIENT,
+            facts={**facts, "events": count},
+            link=request if trace is not None else None,
+        )
+        for trace, count in Counter(each.trace for each in messages).items()
+        if (parent := trace or request) is not None
+    }
 
 
 def _stretches(parsed: Sequence[Parsed]) -> Iterator[list[Parsed]]:

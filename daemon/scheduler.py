@@ -20,10 +20,14 @@ from daemon.bases import BasisContents, BasisTraining
 from daemon.cohorts import Cohorts
 from daemon.duties import Duties
 from daemon.facts import activity_of
+from daemon.heartbeat import LIMITS as BEAT_LIMITS
+from daemon.heartbeat import Beats
 from daemon.leases import Leases
 from daemon.messages import BasisProgress
 from daemon.metrics import Metrics
 from daemon.settings import Settings
+from daemon.switches import TRAINING, Switches
+from daemon.telemetry_runs import note_opened
 from daemon.trainer_client import TrainerClient
 from policies import Policies
 from policies.trigger import Train, Wait
@@ -33,6 +37,7 @@ DUE_PER_TICK = 500
 COHORTS_PER_REPLICA = 2
 UPKEEP_S = 600.0
 STOP_S = 5.0
+DRAIN_S = 60.0
 STOPPED = "stopped"
 
 
@@ -49,19 +54,22 @@ class Scheduler:
         metrics: Metrics,
         now: Callable[[], datetime] = clock.now,
         contents: BasisContents | None = None,
+        switches: Switches | None = None,
         stop_s: float = STOP_S,
         monotonic: Callable[[], float] = clock.monotonic,
     ) -> None:
         self._store, self._policies, self._trainer, self._settings = store, policies, trainer, settings
         self._metrics, self._now, self._stop_s = metrics, now, stop_s
-        self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._switches = switches or Switches(store)
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._leases = Leases(store, settings.lease_s, now, monotonic)
         parts = (store, policies, trainer, settings)
         held = contents or BasisContents(store)
-        self._cohorts = Cohorts(*parts, leases=self._leases, contents=held, metrics=metrics, now=now)
+        self.beats = Beats(metrics, now)
+        self._cohorts = Cohorts(*parts, leases=self._leases, contents=held, metrics=metrics, beats=self.beats, now=now)
         self._training = BasisTraining(*parts, leases=self._leases, metrics=metrics, now=now)
         self._duties = Duties(store, monotonic)
-        self._wake, self._stopping = threading.Event(), threading.Event()
+        self._wake, self._stopping, self._draining = threading.Event(), threading.Event(), threading.Event()
         self._busy: Counter[str] = Counter()
         self._quiet = False
         self._changed = threading.Condition()
@@ -71,6 +79,10 @@ class Scheduler:
         """Open a run for `user` if policy says so. Cheap: a few rows, and never any training."""
         return self._consider([user], now)[user]
 
+    def decide(self, user: str, now: datetime) -> Train | Wait:
+        """What `consider` would decide; opens nothing."""
+        return self._decide([user], now)[0][user]
+
     def progress(self, basis: int) -> BasisProgress | None:
         """How far a Basis that is being trained here has come."""
         return self._training.progress(basis)
@@ -78,6 +90,8 @@ class Scheduler:
     def tick(self, now: datetime) -> int:
         """Consider everyone who may be due; for how many policy said to train."""
         self._metrics.ticks.inc()
+        if self._switches.paused(TRAINING):
+            return 0
         if not any(self._store.current_basis(tenant.id) for tenant in self._store.tenants()):
             return 0  # without a Basis everyone has to wait
         limits = self._settings.trigger
@@ -89,6 +103,18 @@ class Scheduler:
         return sum(isinstance(each, Train) for each in decisions.values())
 
     def _consider(self, whom: Sequence[str], now: datetime) -> dict[str, Train | Wait]:
+        decisions, wanted, seen = self._decide(whom, now)
+        if wanted and (opened := self._store.open_runs(wanted, now, seen=seen)):
+            note_opened(opened.values())
+            self.beats.passed(opened, "opened")
+            # failpoint: runs-opened
+            self.nudge()
+        return decisions
+
+    def _decide(
+        self, whom: Sequence[str], now: datetime
+    ) -> tuple[dict[str, Train | Wait], list[tuple[str, str, str]], dict[str, datetime | None]]:
+        """The decision on each user; what is to be opened; and the last runs that were seen."""
         rows = self._store.activities(whom, now)
         bases = {tenant: self._store.current_basis(tenant) for tenant in {row.tenant for row in rows.values()}}
         decisions: dict[str, Train | Wait] = {}
@@ -97,16 +123,16 @@ class Scheduler:
             if (row := rows.get(user)) is None:
                 decisions[user] = Wait("there is no such user", "unknown_user")
                 continue
+            if self._switches.paused(TRAINING):
+                decisions[user] = Wait("an operator has paused training", "paused")
+                continue
             basis = bases[row.tenant]
             activity = activity_of(row, basis_ready=basis is not None)
-            decision = decisions[user] = self._policies.when(activity, self._settings.trigger, now)
+            limits = BEAT_LIMITS if row.synthetic else self._settings.trigger
+            decision = decisions[user] = self._policies.when(activity, limits, now)
             if isinstance(decision, Train) and basis is not None and basis.fingerprint is not None:
                 wanted.append((user, basis.fingerprint, decision.reason))
-        seen = {user: row.last_run_at for user, row in rows.items()}
-        if wanted and self._store.open_runs(wanted, now, seen=seen):
-            # failpoint: runs-opened
-            self.nudge()
-        return decisions
+        return decisions, wanted, {user: row.last_run_at for user, row in rows.items()}
 
     def work_once(self, now: datetime) -> int:
         """Claim what is queued and carry it out in this thread; how many Bases and runs were claimed."""
@@ -132,6 +158,26 @@ class Scheduler:
         """Whether, within `timeout_s`, a look found nothing to claim while nothing was at work."""
         with self._changed:
             return self._changed.wait_for(lambda: self._quiet, timeout_s)
+
+    @property
+    def draining(self) -> bool:
+        return self._draining.is_set()
+
+    def working(self) -> int:
+        """How many pieces of work are under way."""
+        with self._changed:
+            return self._busy.total()
+
+    def drain(self) -> None:
+        """Claim nothing more until the process ends. What is at work has DRAIN_S, then goes back into the queue."""
+        if not self._draining.is_set():
+            self._draining.set()
+            threading.Thread(target=self._empty, name="drain", daemon=True).start()
+
+    def _empty(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._busy.total(), DRAIN_S)
+        self._release()
 
     def stop(self) -> None:
         """Claim nothing more, give what is at work a moment to end, and put the rest back into the queue."""
@@ -186,8 +232,10 @@ class Scheduler:
 
     def _look(self, is_due: bool) -> None:
         if is_due:
+            self._switches.look()
             self.tick(self._now())
-        if self._stopping.is_set() or not self._trainer.ready():
+        paused = self._draining.is_set() or self._switches.paused(TRAINING)
+        if self._stopping.is_set() or paused or not self._trainer.ready():
             return
         self._dispatch()
         with self._changed:
@@ -234,10 +282,10 @@ class Scheduler:
             raise
 
     def _claim_runs(self, now: datetime) -> tuple[list[Run], float]:
-        return self._leases.claim_runs(self._owner, self._settings.claim_limit, now)
+        return self._leases.claim_runs(self.owner, self._settings.claim_limit, now)
 
     def _claim_basis(self, now: datetime) -> BasisRecord | None:
-        return self._store.claim_basis(self._owner, self._settings.lease_s, now)
+        return self._store.claim_basis(self.owner, self._settings.lease_s, now)
 
     def _carry_out_basis(self, basis: BasisRecord) -> None:
         if self._training.carry_out(basis):

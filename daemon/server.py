@@ -16,20 +16,25 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from threading import Timer
+from threading import Event, Timer
 from types import FrameType
 
 import uvicorn
 
-from daemon import logs
+from daemon import logs, telemetry
+from daemon.api.parts import Cause
 from daemon.clock import monotonic
 from daemon.errors import DaemonError
 from daemon.heads import BoundedHeads
 from daemon.service import Service, assemble
 from daemon.settings import Settings
+from daemon.stalls import Stalls
+from daemon.waiting import Waiting
+from storage import SchemaBehind, StoreAway
 
 DRAIN_S = 5
 OVERDUE_S = 28.0
+WAIT_S = 1.0
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 SWITCH_S = 0.001
 """A request crosses threads four times, and each time waits at most so long for the interpreter."""
@@ -49,6 +54,7 @@ class PortTaken(DaemonError):
 def serve(settings: Settings, *, as_json: bool = False) -> int:
     """Run until SIGTERM or SIGINT; the exit status. 1 after a failed sync, which only a new process recovers from."""
     logs.configure(settings.log_format)
+    logs.guard()
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold keys and content
     sys.setswitchinterval(SWITCH_S)
@@ -56,10 +62,15 @@ def serve(settings: Settings, *, as_json: bool = False) -> int:
         signal.signal(each, _leave_early)
     listener = _listen(settings)
     try:
-        with assemble(settings) as service:
+        with (
+            Waiting(listener) as waiting,
+            _assembled(settings, waiting) as service,
+            telemetry.recording(settings.otlp, "daemon", service.count_spans),
+        ):
             service.training.warm()
             gc.collect()
             gc.freeze()  # what was loaded so far stays: looking through it again took half of a cohort's preparation
+            waiting.stop()
             _run_server(service, listener, lambda: _announce(settings, listener, as_json=as_json))
             broken = service.parts.store.failed
     finally:
@@ -81,6 +92,22 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
+def _assembled(settings: Settings, waiting: Waiting) -> Service:
+    """The daemon, once its database has the schema; who may not migrate it waits for who does."""
+    while True:
+        try:
+            return assemble(settings)
+        except (SchemaBehind, StoreAway) as problem:
+            if settings.database_migrate == "auto":
+                raise
+            behind = isinstance(problem, SchemaBehind)
+            cause = Cause("schema_behind" if behind else "storage_down", str(problem), blocking=True)
+            if cause != waiting.cause:
+                logs.write_error("waiting", problem)
+            waiting.cause = cause
+        Event().wait(WAIT_S)
+
+
 def _leave_early(signum: int, _: FrameType | None) -> None:
     """While nothing is served yet."""
     logs.write("stopping", {"signal": signum})
@@ -100,6 +127,7 @@ class _Server(uvicorn.Server):
         self._on_ready, self._store = on_ready, service.parts.store
         self._stopping, self._linger_s = service.parts.stopping, service.parts.settings.linger_s
         self._leaves_at = math.inf
+        self._stalls = Stalls(service.parts.metrics)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -117,6 +145,7 @@ class _Server(uvicorn.Server):
             logs.write("stopping", {"signal": sig})
 
     async def on_tick(self, counter: int) -> bool:
+        self._stalls.tick(monotonic())
         if self._store.failed and not self._stopping.is_set():
             logs.write("disk_failed", level=logging.ERROR)
             self.handle_exit(signal.SIGTERM, None)

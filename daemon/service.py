@@ -20,6 +20,7 @@ from daemon.custody import exports_of
 from daemon.denials import Denials
 from daemon.gated_trainer import GatedTrainer
 from daemon.gatekeeper import Gatekeeper
+from daemon.heartbeat import Heartbeat
 from daemon.keyring import make_ring, open_ring
 from daemon.labels import Labels
 from daemon.limits import Admission
@@ -27,6 +28,9 @@ from daemon.metrics import Metrics
 from daemon.predictor import Predictor
 from daemon.scheduler import Scheduler
 from daemon.settings import Settings
+from daemon.standing import Standing
+from daemon.steering import Steering
+from daemon.switches import Switches
 from daemon.trainer_client import TrainerClient
 from daemon.trainers import Training, choose
 from daemon.version import release
@@ -49,12 +53,18 @@ class Service:
     scheduler: Scheduler
     training: Training
     gatekeeper: Gatekeeper
+    heartbeat: Heartbeat
 
     def __enter__(self) -> Self:
         self.training.start()
         self.parts.considering.start()
         self.scheduler.start()
+        self.heartbeat.start()
         return self
+
+    def count_spans(self, outcome: str, count: int) -> None:
+        """For telemetry: what became of so many spans."""
+        self.parts.metrics.telemetry_spans.labels(outcome).inc(count)
 
     def __exit__(self, *_: object) -> None:
         """The claims go back before the Trainer ends, or its end would count as a crash of their runs."""
@@ -63,6 +73,7 @@ class Service:
             last.callback(self.gatekeeper.close)
             last.callback(self.training.stop)
             last.callback(self.scheduler.stop)
+            last.callback(self.heartbeat.stop)
             last.callback(self.parts.considering.stop)
             last.callback(self.parts.denials.flush)
 
@@ -78,6 +89,7 @@ def assemble(settings: Settings) -> Service:
         now=clock.now(),
         exports=exports_of(settings),
         erase_after=timedelta(days=settings.erase_after_days),
+        migrate=settings.database_migrate == "auto",
     )
     store.metrics = Metrics()
     try:
@@ -117,6 +129,20 @@ def register_callers(store: Store, keyring: KeyRing, tenant_name: str) -> None:
         store.add_caller(tenant.id, name, scopes, token, now)  # one that was revoked stays so
 
 
+def steer(scheduler: Scheduler, switches: Switches) -> Steering:
+    """The levers of this daemon; what was paused before it started is."""
+    switches.look()
+    return Steering(
+        owner=scheduler.owner,
+        switches=switches,
+        drain=scheduler.drain,
+        draining=lambda: scheduler.draining,
+        working=scheduler.working,
+        decide=scheduler.decide,
+        nudge=scheduler.nudge,
+    )
+
+
 def known_labels(content: bytes) -> frozenset[str] | None:
     """The labels of a Basis; None when it writes free text."""
     import plora  # noqa: PLC0415 - the command line does without torch
@@ -125,13 +151,17 @@ def known_labels(content: bytes) -> frozenset[str] | None:
     return frozenset(basis.labels) if basis.kind is plora.Kind.CLASSIFICATION else None
 
 
-def find_causes(store: Store, trainer: TrainerClient, stopping: Event) -> list[Cause]:
+def find_causes(store: Store, trainer: TrainerClient, stopping: Event, steering: Steering) -> list[Cause]:
     """What keeps the daemon from being wholly ready."""
     causes = []
     if stopping.is_set():
         causes.append(Cause("stopping", "this daemon is being stopped", blocking=True))
+    if steering.draining():
+        causes.append(Cause("draining", "an operator is draining this daemon: stop it", blocking=True))
+    if paused := ", ".join(each.name for each in steering.switches.off()):
+        causes.append(Cause("paused", f"an operator has paused {paused}", blocking=False))
     try:
-        store.health(clock.now())
+        store.tenants()
     except StorageError as error:
         causes.append(Cause("storage_down", f"the store does not answer: {type(error).__name__}", blocking=True))
     if waiting := store.unexported():
@@ -158,20 +188,36 @@ def _assemble_over(store: CountedStore, keyring: KeyRing, settings: Settings) ->
     contents, stopping = BasisContents(store), Event()
     gatekeeper = Gatekeeper(settings.gate)
     gated = GatedTrainer(training.client, gatekeeper, store, metrics=metrics, now=clock.now)
-    scheduler = Scheduler(store, Policies(), gated, settings, metrics=metrics, now=clock.now, contents=contents)
+    standing = Standing(store, metrics, settings.data_dir, clock.now, clock.monotonic)
+    metrics.trainer_replicas.set(settings.replicas)
+    switches = Switches(store, standing.paused)
+    scheduler = Scheduler(
+        *(store, Policies(), gated, settings), metrics=metrics, now=clock.now, contents=contents, switches=switches
+    )
+    steering = steer(scheduler, switches)
+    labels = Labels(store, contents, known_labels)
+    considering = Considering(scheduler.consider, clock.now)
+    heartbeat = Heartbeat(
+        *(store, scheduler.beats, settings.heartbeat.every_s, settings.tenant),
+        labels=labels.of,
+        consider=considering.add,
+        now=clock.now,
+    )
     parts = Parts(
         settings=settings,
         store=store,
         metrics=metrics,
-        labels=Labels(store, contents, known_labels),
-        considering=Considering(scheduler.consider, clock.now),
+        standing=standing,
+        labels=labels,
+        considering=considering,
         predictor=Predictor(store, training.client, contents),
         basis_progress=scheduler.progress,
         trainer_ready=training.client.ready,
-        causes=lambda: find_causes(store, training.client, stopping),
+        causes=lambda: find_causes(store, training.client, stopping, steering),
         now=clock.now,
         admission=Admission(settings.rate, clock.now, on_refusal=lambda kind: metrics.rate_limited.labels(kind).inc()),
         denials=Denials(store, clock.now),
+        steering=steering,
         verifier=verifier(
             settings.oidc,
             clock.monotonic,
@@ -181,4 +227,4 @@ def _assemble_over(store: CountedStore, keyring: KeyRing, settings: Settings) ->
         ),
         stopping=stopping,
     )
-    return Service(create_app(parts, clock.monotonic), parts, keyring, scheduler, training, gatekeeper)
+    return Service(create_app(parts, clock.monotonic), parts, keyring, scheduler, training, gatekeeper, heartbeat)

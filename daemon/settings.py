@@ -15,8 +15,11 @@ from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
 from daemon import addresses
 from daemon.choices import BasisChoices, Bounds, FitChoices
 from daemon.errors import DaemonError
+from daemon.heartbeat import HeartbeatChoices
 from daemon.identity import IdentityChoices, WrongIdentity
+from daemon.ingest.choices import IngestChoices, WrongIngest
 from daemon.limits import Rates
+from daemon.telemetry_choices import MOST_QUEUED, OtlpChoices
 from policies import PolicyError
 from policies.attempts import Patience
 from policies.drift import Watch
@@ -28,7 +31,7 @@ from policies.trigger import Limits
 from storage.providers.choices import KmsChoices, VaultChoices
 
 PREFIX = "PLORA_"
-FOREIGN = frozenset({"PLORA_DATA", "PLORA_RELIABILITY"})  # of tests and benchmarks: where they find data, leave figures
+FOREIGN = frozenset({"PLORA_DATA", "PLORA_RELIABILITY", "PLORA_TOOLS"})  # of tests and benchmarks
 MOST_CLAIMED = 4_096
 MOST_ERASE_DAYS = 30.0
 MOST_LINGER_S = 5.0
@@ -70,6 +73,7 @@ class Settings:
 
     data_dir: Path = Path("var")
     database_url: str = field(default="", repr=False)  # postgresql://...; empty: an SQLite file in the data directory
+    database_migrate: Literal["auto", "never"] = "auto"  # never: wait until `migrate` has been run
     keys_dir: Path | None = None
     keys_provider: Literal["file", "vault", "kms"] = "file"  # of the key epochs; all other keys are files
     export_url: str = ""  # empty: a directory next to the data
@@ -117,6 +121,9 @@ class Settings:
     gate: Bounds = field(default_factory=Bounds)
     rate: Rates = field(default_factory=Rates)
     oidc: IdentityChoices = field(default_factory=IdentityChoices)
+    heartbeat: HeartbeatChoices = field(default_factory=HeartbeatChoices)
+    otlp: OtlpChoices = field(default_factory=OtlpChoices)
+    ingest: IngestChoices = field(default_factory=IngestChoices)
     vault: VaultChoices = field(default_factory=VaultChoices)
     kms: KmsChoices = field(default_factory=KmsChoices)
 
@@ -156,6 +163,13 @@ class Settings:
             address = getattr(self, name)
             flaw = addresses.flaw(address, secret=False) if address else None
             _need(flaw is None, name, flaw or "")
+        flaw = addresses.flaw(self.otlp.endpoint, secret=False) if self.otlp.endpoint else None
+        _need(flaw is None, "otlp_endpoint", flaw or "")
+        every_s = self.heartbeat.every_s
+        _need(every_s == 0 or 1 <= every_s <= 86_400, "heartbeat_every_s", "0, or from 1 to 86400 seconds")
+        _need(0 <= self.otlp.sample <= 1, "otlp_sample", "from 0 to 1")
+        _need(1 <= self.otlp.queue <= MOST_QUEUED, "otlp_queue", f"from 1 to {MOST_QUEUED}")
+        _need(self.otlp.timeout_s > 0, "otlp_timeout_s", "a number of seconds above 0")
         local = addresses.flaw(self.vault.addr, secret=True) if self.vault.addr else "the address of Vault"
         _need(self.keys_provider != "vault" or local is None, "vault_addr", local or "")
         keys, data = self.keys_path.resolve(), self.data_dir.resolve()
@@ -227,7 +241,7 @@ def _build(kind: type[T], prefix: str, given: Mapping[str, str]) -> T:
         return kind(**values)
     except PolicyError as error:  # a policy's own check of its limits
         raise InvalidSetting(f"{prefix}*", f"acceptable: {error}") from error
-    except WrongIdentity as error:
+    except (WrongIdentity, WrongIngest) as error:
         raise InvalidSetting(f"{prefix}{error.field.upper()}", error.needed) from None
 
 

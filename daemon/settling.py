@@ -11,12 +11,16 @@ from datetime import datetime
 from daemon import logs
 from daemon.facts import inventory_of, tries_of, waited_s
 from daemon.failures import SPENT, code_of, failure_of
+from daemon.heartbeat import Beats
 from daemon.judging import Judging
 from daemon.leases import Leases
 from daemon.messages import MemberFailed, MemberFitted
 from daemon.metrics import Metrics
 from daemon.prepared import Prepared
 from daemon.settings import Settings
+from daemon.telemetry import Kind, exemplar
+from daemon.telemetry_context import parse
+from daemon.telemetry_runs import RunSpans, about
 from daemon.verdict import Verdict
 from policies import Policies
 from policies.attempts import Dead, Failure
@@ -41,10 +45,12 @@ class Settling:
         judging: Judging,
         leases: Leases,
         metrics: Metrics,
+        beats: Beats,
+        spans: RunSpans,
         now: Callable[[], datetime],
     ) -> None:
         self._store, self._policies, self._settings, self._judging = store, policies, settings, judging
-        self._leases, self._metrics, self._now = leases, metrics, now
+        self._leases, self._metrics, self._beats, self._spans, self._now = leases, metrics, beats, spans, now
 
     def settle(self, cohort: Sequence[Prepared], outcomes: Sequence[MemberFitted | MemberFailed]) -> None:
         """Judge what was fitted, store every verdict, and forget what has been kept long enough."""
@@ -75,7 +81,7 @@ class Settling:
             self._fenced(run)
             return
         code = code_of(error)
-        logs.write_error("run_attempt", error, {"run": run.id, "attempt": run.attempts, "code": code})
+        logs.write_error("run_attempt", error, {**about(run), "attempt": run.attempts, "code": code})
         self._end(run, failure_of(error), code)
 
     def bury(self, run: Run, code: str, reason: str) -> None:
@@ -89,20 +95,24 @@ class Settling:
         if self._leases.holds(run):
             return True
         self._leases.owe(run)
+        self._metrics.leases_lost.inc()
         self._fenced(run)
         return False
 
     def _judge(self, prepared: Prepared, fitted: MemberFitted) -> Judged:
-        drift = self._judging.watch(prepared, fitted)
-        verdict = self._judging.judge(prepared, fitted, drift)
-        return prepared, fitted, verdict, self._judging.finished(prepared, fitted, verdict)
+        with self._spans.step("judge", [prepared.run]):
+            drift = self._judging.watch(prepared, fitted)
+            verdict = self._judging.judge(prepared, fitted, drift)
+            return prepared, fitted, verdict, self._judging.finished(prepared, fitted, verdict)
 
     def _finish(self, judged: Sequence[Judged]) -> list[Prepared]:
         """Who got a version."""
         now = self._now()
         claims = [(prepared.run.id, prepared.run.epoch, made) for prepared, _, _, made in judged]
+        written: dict[str, logs.Fact] = {"database": self._store.dialect, "operation": "finish_runs"}
         try:
-            answers = self._store.finish_runs(claims, now)
+            with self._spans.step("finish", [each.run for each, _, _, _ in judged], kind=Kind.CLIENT, facts=written):
+                answers = self._store.finish_runs(claims, now)
         except Exception as error:  # noqa: BLE001 - around a run
             for prepared, _, _, _ in judged:
                 self.put_back(prepared.run, error)
@@ -120,7 +130,12 @@ class Settling:
 
     def _observe(self, judged: Judged, now: datetime) -> None:
         prepared, fitted, verdict, made = judged
-        metrics = self._metrics
+        metrics, run = self._metrics, prepared.run
+        metrics.last_success.set(now.timestamp())
+        self._count("succeeded", made.code, run)
+        if self._beats.is_ours(run.user):  # nobody waits for it, and nobody gains
+            self._beats.passed([run.user], "settled")
+            return
         metrics.versions.labels("promoted" if made.promoted else "rejected").inc()
         if made.promoted:
             metrics.promotions.labels(verdict.judged.part.value).inc()
@@ -128,16 +143,15 @@ class Settling:
                 metrics.moved.observe(verdict.judged.moved)
         if made.retires is not None:
             metrics.versions.labels("rolled_back").inc()
-            logs.write("rolled_back", {"user": prepared.run.user, "run": prepared.run.id, "code": verdict.drift.code})
+            logs.write("rolled_back", {"user": run.user, "run": run.id, "code": verdict.drift.code})
         if prepared.current is not None:
             metrics.drift.labels(_state(verdict)).inc()
         metrics.fits.labels(fitted.mode.value).inc()
         metrics.fit_passes.labels(fitted.mode.value).inc(fitted.passes)
         if math.isfinite(verdict.judged.evidence.gain):
             metrics.gain_over_generic.observe(verdict.judged.evidence.gain)
-        metrics.event_to_adapter.observe(waited_s(prepared.events, now))
-        metrics.last_success.set(now.timestamp())
-        self._count("succeeded", made.code, prepared.run)
+        trace = exemplar(parse(run.trace))
+        metrics.event_to_adapter.observe(waited_s(prepared.events, now), exemplar=trace)
 
     def _keep(self, done: Sequence[Prepared]) -> None:
         """Forget what has been kept long enough. If this fails, the user's next run does it."""
@@ -181,11 +195,15 @@ class Settling:
 
     def _fenced(self, run: Run) -> None:
         self._metrics.fence_rejections.inc()
-        logs.write("run_dropped", {"run": run.id, "epoch": run.epoch})
+        self._spans.settled(run, "fenced")
+        logs.write("run_dropped", about(run))
 
     def _count(self, outcome: str, code: str, run: Run) -> None:
         self._metrics.runs.labels(outcome, code).inc()
-        logs.write("run", {"run": run.id, "epoch": run.epoch, "outcome": outcome, "code": code})
+        if (took_s := self._leases.age_s(run)) is not None:
+            self._metrics.run_duration.observe(took_s)
+        self._spans.settled(run, outcome, code)
+        logs.write("run", {**about(run), "outcome": outcome, "code": code})
 
 
 def _state(verdict: Verdict) -> str:

@@ -11,6 +11,7 @@ daemon dies, however it dies, the pipe closes and the child takes its Ray down w
 
 import asyncio
 import gc
+import math
 import os
 import signal
 import sys
@@ -26,15 +27,19 @@ import ray
 import torch
 from pydantic import TypeAdapter
 from ray import serve
+from ray.serve.config import AutoscalingConfig
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 import plora
+from daemon import telemetry
 from daemon.errors import DaemonError
 from daemon.models import Models
 from daemon.pipeline import Pipeline
 from daemon.spool import Spool
-from daemon.trainer_order import KEY_FILE, TRAINER_NICENESS, ChildOrder, TrainerOrder
+from daemon.telemetry_choices import OtlpChoices
+from daemon.telemetry_context import HEADER, parse
+from daemon.trainer_order import KEY_FILE, TRAINER_NICENESS, ChildOrder, TrainerOrder, order_of
 from daemon.transport import KEY_UNKNOWN, Purpose, encode_unknown
 from daemon.work import answer, receive, reply
 from storage.sealing import Unreadable
@@ -68,6 +73,7 @@ class Replica:
 
     def __init__(self, order: TrainerOrder, niceness: int = 0) -> None:
         os.nice(niceness)
+        telemetry.configure(OtlpChoices(order.otlp), "trainer")
         torch.set_num_threads(order.threads)
         self._most, self._cohorts, self._bases = order.recycle, 0, 0
         self._keys = TransportKeys(Path(os.environ[KEY_FILE]))
@@ -93,7 +99,11 @@ class Replica:
         envelope = await request.body()
         if len(envelope) > MAX_REQUEST_BYTES:
             return JSONResponse({"code": "too_large"}, 413)
-        return await self._answer(request.url.path, envelope)
+        trace = parse(request.headers.get(HEADER))
+        if trace is None:
+            return await self._answer(request.url.path, envelope)
+        with telemetry.ending(telemetry.begin(f"trainer {request.url.path}", trace, kind=telemetry.Kind.SERVER)):
+            return await self._answer(request.url.path, envelope)
 
     async def _answer(self, path: str, envelope: bytes) -> Response:
         try:
@@ -155,11 +165,16 @@ def load_base(order: TrainerOrder) -> plora.BaseModel:
     )
 
 
-def gpu_share(order: TrainerOrder) -> float:
-    """What each replica and each worker takes of a GPU."""
+def local_share(order: TrainerOrder) -> float:
+    """What each replica and each worker can have of the GPUs of this machine."""
     if order.device == "cpu" or not torch.cuda.is_available():
         return 0.0
-    return min(1.0, torch.cuda.device_count() / (order.replicas + order.predictors + basis_cpus(order)))
+    return min(1.0, torch.cuda.device_count() / held_processes(order))
+
+
+def held_processes(order: TrainerOrder) -> int:
+    """How many processes hold a model when all is at work."""
+    return max(order.replicas, order.most_replicas) + order.predictors + basis_cpus(order)
 
 
 def basis_cpus(order: TrainerOrder) -> int:
@@ -169,23 +184,24 @@ def basis_cpus(order: TrainerOrder) -> int:
 
 def trainer_app(order: TrainerOrder) -> serve.Application:
     """The application at /: fits cohorts and trains Bases."""
-    shared = replace(order, gpu_share=gpu_share(order))  # a replica sees only the GPU that it was given
-    return _deployment("Trainer", order, order.replicas).bind(shared, TRAINER_NICENESS)
+    return _deployment("Trainer", order, order.replicas, order.most_replicas).bind(order, TRAINER_NICENESS)
 
 
 def predictor_app(order: TrainerOrder) -> serve.Application:
     """The application at /predict."""
-    return _deployment("Predictor", order, order.predictors).bind(order)
+    return _deployment("Predictor", order, order.predictors, 0).bind(order)
 
 
-def build_trainer(args: dict[str, str]) -> serve.Application:
-    """For a Serve config file: `args` are the fields of a TrainerOrder."""
-    return trainer_app(TypeAdapter(TrainerOrder).validate_python(args))
+def build_trainer(args: dict[str, object]) -> serve.Application:
+    """For a Serve config file: `args` are fields of a TrainerOrder. Nothing is asked of the machine that builds, which
+    may be a head without a GPU. Raises WrongOrder.
+    """
+    return trainer_app(order_of(args))
 
 
-def build_predictor(args: dict[str, str]) -> serve.Application:
-    """For a Serve config file: `args` are the fields of a TrainerOrder."""
-    return predictor_app(TypeAdapter(TrainerOrder).validate_python(args))
+def build_predictor(args: dict[str, object]) -> serve.Application:
+    """As build_trainer. Raises WrongOrder."""
+    return predictor_app(order_of(args))
 
 
 LOOK_S = 5.0
@@ -194,9 +210,10 @@ LOOK_S = 5.0
 
 def run_child(order: ChildOrder, stopped: threading.Event) -> None:
     """Run a local Ray with both applications until `stopped` is set, then shut it down."""
+    trainer = replace(order.trainer, gpu_share=local_share(order.trainer))
     ray.init(
         address="local",
-        num_cpus=order.trainer.replicas + order.trainer.predictors + basis_cpus(order.trainer),
+        num_cpus=math.ceil(held_processes(trainer) * trainer.cpus),
         include_dashboard=False,
         log_to_driver=False,
         object_store_memory=order.object_store_bytes,
@@ -210,8 +227,8 @@ def run_child(order: ChildOrder, stopped: threading.Event) -> None:
             logging_config={"log_level": "WARNING", "enable_access_log": False},
         )
         targets = [
-            serve.RunTarget(trainer_app(order.trainer), name="trainer", route_prefix="/"),
-            serve.RunTarget(predictor_app(order.trainer), name="predictor", route_prefix="/predict"),
+            serve.RunTarget(trainer_app(trainer), name="trainer", route_prefix="/"),
+            serve.RunTarget(predictor_app(trainer), name="predictor", route_prefix="/predict"),
         ]
         serve.run_many(targets, wait_for_applications_running=False)
         while not stopped.wait(LOOK_S):
@@ -247,19 +264,33 @@ def _follow_parent(stopped: threading.Event) -> None:
     os._exit(1)
 
 
-def _deployment(name: str, order: TrainerOrder, replicas: int) -> serve.Deployment:
-    resources: dict[str, float] = {"num_cpus": 1}
-    if gpu_share(order):
-        resources["num_gpus"] = gpu_share(order)
+def _deployment(name: str, order: TrainerOrder, replicas: int, most: int) -> serve.Deployment:
+    resources: dict[str, float] = {"num_cpus": order.cpus}
+    if order.gpu_share:
+        resources["num_gpus"] = order.gpu_share  # it then sees this GPU and no other
     return serve.deployment(
         Replica,
         name=name,
-        num_replicas=replicas,
+        num_replicas=replicas if most <= replicas else "auto",
+        autoscaling_config=None if most <= replicas else _autoscaling(replicas, most),
         ray_actor_options=resources,
         max_ongoing_requests=8,  # they wait for one thread, while /ready and health checks are answered
-        health_check_period_s=5,
+        health_check_period_s=1,  # a replica that is gone is replaced after this, one that makes way after three
         health_check_timeout_s=30,
         graceful_shutdown_timeout_s=DRAIN_S,
+    )
+
+
+def _autoscaling(least: int, most: int) -> AutoscalingConfig:
+    """By what the daemons have sent: to a busy replica one request that it works on, and one that waits. A replica that
+    makes way first ends what it has taken.
+    """
+    return AutoscalingConfig(
+        min_replicas=least,
+        max_replicas=most,
+        target_ongoing_requests=2,
+        upscale_delay_s=15,
+        downscale_delay_s=600,
     )
 
 

@@ -30,6 +30,7 @@ from daemon.messages import (
 )
 from daemon.messages import Request as WorkRequest
 from daemon.shards import Shard, name_of
+from daemon.telemetry_context import carried
 from daemon.transport import KEY_UNKNOWN, Body, Head, Purpose, decode_unknown, head_of, seal_request, unseal_answer
 from storage.sealing import Unreadable
 from storage.transport_keys import Keys, TransportKeyUnknown, numbered
@@ -251,7 +252,8 @@ class HttpTrainer(SealedTrainer):
             raise TrainerUnavailable
         timeout = self._basis_timeout if purpose is Purpose.BASIS else self._client.timeout
         try:
-            response = self._client.post(f"{url}/{purpose.value}", content=envelope, timeout=timeout)
+            address, headers = f"{url}/{purpose.value}", carried()
+            response = self._client.post(address, content=envelope, timeout=timeout, headers=headers)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout):
             raise TrainerUnavailable from None
         except (httpx.HTTPError, RuntimeError):  # RuntimeError: the client was closed meanwhile

@@ -109,4 +109,5 @@ def _order_of(settings: Settings) -> TrainerOrder:
         basis_workers=settings.basis.workers,
         spool=str(settings.data_dir.resolve() / "spool"),
         recycle=settings.trainer_recycle,
+        otlp=settings.otlp.endpoint,
     )

@@ -31,6 +31,7 @@ from daemon.messages import (
 )
 from daemon.models import Models
 from daemon.population import Crowd, Made, train
+from daemon.telemetry_runs import fitting
 from daemon.transport import Body, Head, Purpose, key_named, seal_answer, unseal_request
 from storage.sealing import Unreadable
 from storage.transport_keys import Keys, numbered
@@ -127,7 +128,8 @@ def predict(models: Models, request: PredictRequest) -> PredictAnswer | BasisMis
 def _perform(models: Models, purpose: Purpose, request: Request) -> Answer:
     match purpose, request:
         case Purpose.FIT, FitRequest():
-            return fit_cohort(models, request)
+            with fitting(request.members):
+                return fit_cohort(models, request)
         case Purpose.BASIS, BasisRequest():
             return train_basis(models, request)
         case Purpose.SHARD, ShardRequest():

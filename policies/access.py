@@ -19,6 +19,7 @@ class Action(Enum):
     TRAIN_BASIS = "train_basis"
     OPERATE = "operate"  # audit, callers of the own tenant, and listings over all its users
     ROTATE = "rotate"  # the keys of all tenants
+    STEER = "steer"  # pause and drain, for all tenants
     ADMIT_TENANTS = "admit_tenants"  # tenants, and callers of any of them
 
 

@@ -16,6 +16,11 @@ from policies.facts import InvalidFact, aware, finite, whole
 
 DAY_S = 86_400.0
 FULL_TRIES = 2
+PAUSES = (
+    ("first_pause_s", "longest_pause_s"),
+    ("crash_pause_s", "longest_pause_s"),
+    ("absent_pause_s", "longest_absent_pause_s"),
+)
 MOST_DOUBLINGS = 16
 
 
@@ -46,12 +51,14 @@ class Tries:
 class Patience:
     """How many failures a run survives, and how long it rests after one: doubling from the first pause to the longest.
 
-    An absence rests from `absent_pause_s` on, since nothing is wrong with the run.
+    An absence rests from `absent_pause_s` on, since nothing is wrong with the run; a crash from `crash_pause_s` on,
+    since most say nothing of it either, and few are survived.
     """
 
     max_errors: int = 5
     max_crashes: int = 3
     first_pause_s: float = 10.0
+    crash_pause_s: float = 1.0
     longest_pause_s: float = 600.0
     absent_pause_s: float = 1.0
     longest_absent_pause_s: float = 30.0
@@ -59,7 +66,7 @@ class Patience:
     def __post_init__(self) -> None:
         whole("Patience.max_errors", self.max_errors, least=2)  # with one, the last chance could not be alone
         whole("Patience.max_crashes", self.max_crashes, least=2)
-        for first, longest in (("first_pause_s", "longest_pause_s"), ("absent_pause_s", "longest_absent_pause_s")):
+        for first, longest in PAUSES:
             finite(f"Patience.{longest}", getattr(self, longest), most=DAY_S)
             finite(f"Patience.{first}", getattr(self, first), most=DAY_S)
             if getattr(self, first) > getattr(self, longest):
@@ -111,7 +118,10 @@ def after(failure: Failure, tries: Tries, patience: Patience, now: datetime) -> 
         return Dead(told, "too_many_errors")
     if crashes >= patience.max_crashes:
         return Dead(told, "too_many_crashes")
-    pause_s = _pause_s(tries, errors + crashes, patience.first_pause_s, patience.longest_pause_s)
+    first_s, times = patience.first_pause_s, errors + crashes
+    if failure is Failure.CRASH:
+        first_s, times = patience.crash_pause_s, crashes
+    pause_s = _pause_s(tries, times, first_s, patience.longest_pause_s)
     return Retry(told, "failed", now + timedelta(seconds=pause_s))
 
 

@@ -36,6 +36,7 @@ from storage.key_errors import (
     KeyFilePermissions,
     KeyRingExists,
     KeyRingMissing,
+    KeyRingReadOnly,
     KeysAway,
     KeysBesideData,
     KeysDenied,
@@ -44,6 +45,7 @@ from storage.key_errors import (
 from storage.keyfiles import read_key
 from storage.keys import KeyRing
 from storage.materials import Material
+from storage.opening_errors import NetworkVolume, SchemaBehind
 from storage.outlived import Outlived
 from storage.records import (
     ActivityRow,
@@ -67,10 +69,12 @@ from storage.records import (
     Tenant,
     User,
 )
+from storage.replaying import Replayed
 from storage.scrubbing import BlobScrub
 from storage.sealing import seal_message, unseal_message
 from storage.states import TRANSITIONS, BasisState, EpochState, EventKind, RunState, Spent, UserState, VersionState
 from storage.store import Store
+from storage.switches import Switch
 
 __all__ = [
     "TRANSITIONS",
@@ -105,19 +109,23 @@ __all__ = [
     "KeyRing",
     "KeyRingExists",
     "KeyRingMissing",
+    "KeyRingReadOnly",
     "KeysAway",
     "KeysBesideData",
     "KeysDenied",
     "KeysStatus",
     "Material",
+    "NetworkVolume",
     "NewEvent",
     "Outlived",
     "Receipt",
     "Recorded",
+    "Replayed",
     "RoleBypassesIsolation",
     "Rotation",
     "Run",
     "RunState",
+    "SchemaBehind",
     "SchemaTooNew",
     "Spent",
     "Stage",
@@ -129,6 +137,7 @@ __all__ = [
     "StoreDamaged",
     "StoreInUse",
     "StoredAdapter",
+    "Switch",
     "Tenant",
     "UnknownBasis",
     "UnknownTenant",

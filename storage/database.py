@@ -26,6 +26,9 @@ class Writing:
 class Database(Protocol):
     """An open database. Thread-safe."""
 
+    dialect: str
+    """Which kind it is, as SQLAlchemy calls it."""
+
     @property
     def name(self) -> str:
         """Which one it is, for messages: without a password."""

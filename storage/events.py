@@ -34,6 +34,7 @@ class _Person:
     consented: bool
     consent_at: datetime
     examples: int = 0
+    trace: str | None = None
     consent_seen: bool = False
     consent_changed: bool = False
 
@@ -201,6 +202,7 @@ def _add(tx: Transaction, batch: _Batch, person: _Person, event: NewEvent, ident
     )
     if event.kind in users.TEACHES:
         person.examples += 1
+        person.trace = event.trace
     elif event.consent is not None:
         at = min(event.time or tx.now, tx.now)  # a host whose clock is ahead must not freeze its users' consent
         if at >= person.consent_at:
@@ -219,13 +221,16 @@ def _insert(connection: Connection, rows: list[dict[str, object]]) -> list[int]:
 
 def _count(tx: Transaction, people: Sequence[_Person]) -> None:
     """Bring the users' rows up to what the batch added."""
-    more = [{"of_user": person.id, "more": person.examples} for person in people if person.examples]
+    more = [
+        {"of_user": person.id, "more": person.examples, "traced": person.trace} for person in people if person.examples
+    ]
     if more:
         counted = {
             "fresh": user_table.c.fresh + bindparam("more"),
             "total": user_table.c.total + bindparam("more"),
             "fresh_since": func.coalesce(user_table.c.fresh_since, literal(tx.now, Moment)),
             "last_event_at": tx.now,
+            "trace": bindparam("traced"),
         }
         tx.connection.execute(update(user_table).where(user_table.c.id == bindparam("of_user")).values(counted), more)
 

@@ -136,6 +136,7 @@ def told_of(connection: Connection, whom: Sequence[str]) -> list[Erased]:
 def _erase(tx: Transaction, row: Row[tuple[object, ...]], actor: str, at: datetime) -> tuple[int, int, int]:
     """How many runs, events and versions the user in `row` loses."""
     cancelled = runs.cancel_of(tx, row.id, "user_forgotten")
+    runs.forget_traces(tx, row.id)
     tx.keys.destroy(tx.connection, row.id)
     gone_events = tx.connection.execute(delete(events).where(events.c.user == row.id)).rowcount
     gone_versions = tx.connection.execute(delete(versions).where(versions.c.user == row.id)).rowcount
@@ -180,4 +181,5 @@ NOTHING: dict[str, object] = {
     "open_run": None,
     "dead_run": None,
     "current_version": 0,
+    "trace": None,
 }

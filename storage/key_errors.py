@@ -66,7 +66,22 @@ class KeyFilePermissions(StorageError):
     def __str__(self) -> str:
         return (
             f"{self.path} {self.problem}: key files must be regular, owned by the daemon's user, "
-            "mode 0600, in a directory of mode 0700"
+            "mode 0600, in a directory of mode 0700; those of a mounted Secret root's, mode 0440 or less"
+        )
+
+
+class KeyRingReadOnly(StorageError):
+    """Keys of a mounted Secret can not be made or destroyed by the daemon."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} is a mounted Secret, which the daemon can not change: add an epoch by "
+            "`python -m daemon keys next --to DIR` where its files are kept and replace the Secret, "
+            "or keep the key epochs in Vault or KMS (PLORA_KEYS_PROVIDER)"
         )
 
 

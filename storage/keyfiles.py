@@ -1,4 +1,7 @@
-"""Files that hold secrets: made once, complete or not at all, and refused when somebody else could reach them."""
+"""Files that hold secrets: made once, complete or not at all, and refused when somebody else could reach them.
+
+A directory that Kubernetes mounts from a Secret is read by the rules of storage/mounted.py, and never written.
+"""
 
 import contextlib
 import os
@@ -8,6 +11,7 @@ from pathlib import Path
 
 from storage.errors import Unreadable
 from storage.key_errors import KeyFilePermissions, KeyRingMissing
+from storage.mounted import is_mounted, list_mounted, open_mounted, refuse_writing
 
 TEMPORARY = ".new"
 KEY_BYTES = 32
@@ -31,7 +35,9 @@ def make_directory(path: Path) -> None:
 
 
 def list_directory(path: Path) -> list[str]:
-    """The names in `path`, which must be a real directory, ours, mode 0700."""
+    """The names in `path`, which must be a real directory, ours, mode 0700, or a mounted Secret."""
+    if is_mounted(path):
+        return list_mounted(path)
     handle = open_directory(path)
     try:
         return sorted(os.listdir(handle))
@@ -40,7 +46,11 @@ def list_directory(path: Path) -> list[str]:
 
 
 def write_secret(path: Path, secret: bytes) -> None:
-    """Make `path` with mode 0600 and this content, durably. An existing file is never replaced (FileExistsError)."""
+    """Make `path` with mode 0600 and this content, durably. An existing file is never replaced (FileExistsError).
+
+    Raises KeyRingReadOnly in a mounted Secret.
+    """
+    refuse_writing(path.parent)
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}{TEMPORARY}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -55,7 +65,13 @@ def write_secret(path: Path, secret: bytes) -> None:
 
 
 def read_secret(path: Path) -> bytes:
-    """The content of `path`, after checking on the open descriptor that it is a regular file, ours, mode 0600."""
+    """The content of `path`, after checking on the open descriptor that it is a regular file, ours, mode 0600.
+
+    In a mounted Secret it may be a link within the directory, of root, mode 0440.
+    """
+    if is_mounted(path.parent):
+        with os.fdopen(open_mounted(path), "rb") as file:
+            return file.read(4096)
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -75,7 +91,11 @@ def read_key(path: Path) -> bytes:
 
 
 def destroy_secret(path: Path) -> None:
-    """Overwrite and remove `path`. On copy-on-write or flash storage only the removal is certain."""
+    """Overwrite and remove `path`. On copy-on-write or flash storage only the removal is certain.
+
+    Raises KeyRingReadOnly in a mounted Secret.
+    """
+    refuse_writing(path.parent)
     handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with os.fdopen(handle, "wb") as file:
         file.write(bytes(os.fstat(file.fileno()).st_size))

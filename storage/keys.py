@@ -33,6 +33,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from storage.errors import BadRecord, StorageError, Unreadable
 from storage.key_errors import KeyFilePermissions, KeyRingExists, KeyRingMissing, KeysAway, KeysBesideData, KeysDenied
 from storage.keyfiles import KEY_BYTES, TEMPORARY, list_directory, make_directory, read_key, read_secret, write_secret
+from storage.mounted import is_mounted
 from storage.providers import Provider
 from storage.providers.files import FileKeys
 from storage.signing import Signer
@@ -111,6 +112,11 @@ class KeyRing:
     def __repr__(self) -> str:
         return f"KeyRing({str(self.directory)!r}, provider={self.provider!r}, epochs={self.epochs()})"
 
+    @property
+    def read_only(self) -> bool:
+        """Whether the key files are a mounted Secret, which only its operator changes."""
+        return is_mounted(self.directory)
+
     def refuse_beside(self, data: Path) -> None:
         """Raise KeysBesideData when one of the two directories contains the other."""
         keys, other = self.directory.resolve(), data.resolve()
@@ -145,6 +151,12 @@ class KeyRing:
             epoch = self._provider.new_epoch()
             self._epochs = self._provider.epochs()
         return epoch
+
+    def look_again(self) -> int:
+        """Ask the provider now; the newest epoch."""
+        with self._changing:
+            self._refresh()
+        return self.primary()
 
     def destroy_epoch(self, epoch: int) -> timedelta:
         """Make all that is wrapped under `epoch` unreadable, wherever a copy is; for ever after what is returned."""

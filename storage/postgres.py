@@ -12,6 +12,7 @@ transaction never reached the log on disk is given out again after a crash.
 """
 
 import contextlib
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -41,6 +42,7 @@ RESOLVE_S = 10.0
 PAUSE_S = 0.2
 OLDEST_SERVER = 140_000
 COMMITS_KEPT = timedelta(hours=1)
+PATIENCE = "2s"
 MIGRATING, SCRUBBING = 0x706C6F7261, 0x706C6F7262
 """Numbers of advisory locks: one daemon migrates, one scrubs."""
 
@@ -61,7 +63,8 @@ NEEDED = {"fsync": {"on"}, "full_page_writes": {"on"}, "synchronous_commit": {"o
 BEGIN_WRITE = text(
     "WITH told AS (INSERT INTO commits (token, at) "
     "VALUES (:token, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)) "
-    "SELECT set_config('plora.tenant', :scope, true), clock_timestamp()"
+    "SELECT set_config('idle_in_transaction_session_timeout', '5s', true), "  # a frozen daemon holds nobody up for long
+    "set_config('plora.tenant', :scope, true), clock_timestamp()"
 )
 BEGIN_READ = text("SELECT set_config('plora.tenant', :scope, true)")
 RESOLVE = text(
@@ -93,6 +96,8 @@ def databases_clock(callers: datetime, databases: datetime) -> datetime:  # noqa
 
 class Postgres:
     """An open database on a server."""
+
+    dialect = "postgresql"
 
     def __init__(self, url: str, clock: Clock | None = None) -> None:
         address = make_url(url).set(drivername="postgresql+psycopg")
@@ -146,11 +151,16 @@ class Postgres:
                         begun.rollback()
 
     def migrate(self, upgrade: Callable[[Connection], None]) -> None:
-        """Run `upgrade` in one transaction; other daemons that start meanwhile wait for it."""
+        """Run `upgrade` in one transaction; who migrates meanwhile waits for it.
+
+        A table that somebody holds is waited for no longer than PATIENCE, as every statement of theirs would queue up
+        behind: StoreBusy, and nothing is changed.
+        """
         with self._translated(), self._engine.begin() as connection:
             connection.execute(text("SET LOCAL lock_timeout = 0"))
             connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATING})
+            connection.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}'"))
             connection.execute(BEGIN_READ, {"scope": EVERYONE})
             upgrade(connection)
 
@@ -273,4 +283,6 @@ def _state(problem: DBAPIError) -> str | None:
 
 
 def _public(address: URL) -> str:
-    return f"postgresql://{address.host or address.query.get('host', 'localhost')}/{address.database or ''}"
+    """What the address leaves open, libpq takes from its own variables."""
+    host = address.host or address.query.get("host") or os.environ.get("PGHOST", "localhost")
+    return f"postgresql://{host}/{address.database or os.environ.get('PGDATABASE', '')}"

@@ -6,7 +6,21 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from storage import bases, callers, deadletters, events, health, materials, runs, schema, tenants, users, versions
+from storage import (
+    bases,
+    callers,
+    deadletters,
+    events,
+    health,
+    materials,
+    runs,
+    schema,
+    switches,
+    synthetic,
+    tenants,
+    users,
+    versions,
+)
 from storage.blobs import Blobs
 from storage.database import EVERYONE, Database
 from storage.datakeys import DataKeys
@@ -19,6 +33,7 @@ from storage.records import (
     Caller,
     CallerRecord,
     Event,
+    Guarded,
     Health,
     Run,
     StoredAdapter,
@@ -26,6 +41,7 @@ from storage.records import (
     User,
 )
 from storage.states import RunState
+from storage.switches import Switch
 
 
 class Readings:
@@ -41,6 +57,11 @@ class Readings:
     def _read(self) -> Iterator[Connection]:
         with self._database.read(self._scope) as connection:
             yield connection
+
+    @property
+    def dialect(self) -> str:
+        """Which kind of database it is: sqlite or postgresql."""
+        return self._database.dialect
 
     @property
     def failed(self) -> bool:
@@ -175,6 +196,21 @@ class Readings:
         with self._read() as connection:
             blob, key, context = bases.located(connection, self._keys, fingerprint, tenant)
         return bases.opened(key, context, self._blobs.read(blob), fingerprint)
+
+    def switches(self) -> list[Switch]:
+        """Those that are off."""
+        with self._read() as connection:
+            return switches.listed(connection)
+
+    def guarded(self) -> Guarded:
+        """Figures about keys, erasures and the audit log."""
+        with self._read() as connection:
+            return health.guard(connection)
+
+    def synthetic_users(self) -> list[str]:
+        """Users that the daemon itself has made, of all tenants."""
+        with self._read() as connection:
+            return synthetic.listed(connection)
 
     def health(self, now: datetime) -> Health:  # noqa: ARG002
         with self._read() as connection:

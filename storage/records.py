@@ -1,5 +1,6 @@
 """The values that go into and come out of the Store, and the states their rows may move through."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -46,6 +47,7 @@ class NewEvent:
     content: bytes = field(repr=False)
     time: datetime | None = None
     consent: bool | None = None
+    trace: str | None = None  # a W3C traceparent: the run that this event leads to goes on in it
 
     def __post_init__(self) -> None:
         for name, text in (("source", self.source), ("id", self.id), ("user", self.user)):
@@ -102,6 +104,7 @@ class ActivityRow:
     runs_today: int
     forgotten: bool
     dead: bool = False
+    synthetic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,7 @@ class Run:
     error_reason: str | None
     created_at: datetime
     finished_at: datetime | None
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,3 +298,16 @@ class Health:
     database_bytes: int
     schema_revision: str
     dead_letters: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """Figures about keys, erasures and the audit log, for metrics. Each costs a handful of rows."""
+
+    epochs: Mapping[str, int]
+    primary_since: datetime | None
+    erasures_pending: int
+    oldest_erasure_at: datetime | None
+    audit_entries: int
+    checkpoint_at: datetime | None
+    blobs_bytes: int

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from storage import epochs
 from storage.errors import StorageError
+from storage.key_errors import KeyRingReadOnly
 from storage.records import KeysStatus, Rotation
 from storage.upkeep import Upkeep
 
@@ -15,9 +16,10 @@ class Rotating(Upkeep):
     def rotate_keys(self, now: datetime) -> Rotation:
         """Make a new key epoch and rewrap every data key under it in small transactions. The old epochs stay.
 
-        Killed on the way, all epochs stay readable. A completed rotation makes a new transport key, too.
+        Killed on the way, all epochs stay readable. A completed rotation makes a new transport key, too, unless the
+        ring is a mounted Secret: its operator does.
         """
-        epoch = self._keys.ring.new_epoch()
+        epoch = self._next_epoch()
         # failpoint: rotate-before-primary
         with self._write(now) as tx:
             epochs.promote(tx, epoch)
@@ -27,10 +29,23 @@ class Rotating(Upkeep):
             with self._write(now) as tx:
                 batch = self._keys.rewrap(tx.connection, after)
                 if batch is None:
-                    self._keys.ring.transport.rotate()
+                    if not self._keys.ring.read_only:
+                        self._keys.ring.transport.rotate()
                     tx.audit("", "store", "keys.rotate", str(epoch), f"{rewrapped} rewrapped")
                     return Rotation(rewrapped, epoch, destroyed=(), pending=())
             after, rewrapped = batch[0], rewrapped + batch[1]
+
+    def _next_epoch(self) -> int:
+        """A new one; of a mounted Secret, which only its operator changes, the newest, while keys wait to be moved."""
+        try:
+            return self._keys.ring.new_epoch()
+        except KeyRingReadOnly:
+            newest = self._keys.ring.look_again()
+            with self._read() as connection:
+                waiting = any(epoch < newest for epoch in epochs.counts(connection))
+            if not waiting:
+                raise
+            return newest
 
     def roll_epoch(self, now: datetime) -> Rotation:
         """Rotate, and destroy the old epochs: every older copy of a wrapped key, of the forgotten too, is useless then.
@@ -41,7 +56,8 @@ class Rotating(Upkeep):
         rotation = self.rotate_keys(now)
         with self._write(now) as tx:
             epochs.retire(tx)
-        self._keys.ring.transport.roll(now)
+        if not self._keys.ring.read_only:
+            self._keys.ring.transport.roll(now)
         done = self.finish_roll(now)
         with self._read() as connection:
             left = tuple(each.epoch for each in epochs.pending(connection))
@@ -55,12 +71,17 @@ class Rotating(Upkeep):
         since = max((each.destroyed_at for each in waiting if each.destroyed_at is not None), default=now)
         if not waiting or not self._database.no_older_readers(since):
             return ()
+        done: list[int] = []
         for each in waiting:
             # failpoint: rotate-before-destroy
-            final = self._keys.ring.destroy_epoch(each.epoch)
+            try:
+                final = self._keys.ring.destroy_epoch(each.epoch)
+            except KeyRingReadOnly:  # until its operator has taken it out of the Secret
+                continue
+            done.append(each.epoch)
             with self._write(now) as tx:
                 epochs.destroyed(tx, replace(each, destroyed_at=tx.now + final))
-        return tuple(each.epoch for each in waiting)
+        return tuple(done)
 
     def keys_problem(self) -> StorageError | None:
         """Why the provider of the key epochs could not be asked the last time, if it could not."""

@@ -15,6 +15,11 @@ from storage.transaction import Transaction
 from storage.users import all_active
 
 
+def forget_traces(tx: Transaction, user: str) -> None:
+    """A trace leads to what the host keeps of it."""
+    tx.connection.execute(update(table).where(table.c.user == user, table.c.trace.is_not(None)).values(trace=None))
+
+
 def open_all(
     tx: Transaction, wanted: Sequence[tuple[str, str, str]], seen: Mapping[str, datetime | None] | None = None
 ) -> dict[str, Run]:
@@ -37,6 +42,7 @@ def open_all(
             "run_at": tx.now,
             "claimable_at": tx.now,
             "created_at": tx.now,
+            "trace": free[user].trace,
         }
         for user, basis, reason in wanted
         if user in free and free[user].open_run is None and (seen is None or _is_as_seen(free[user], seen.get(user)))
@@ -143,6 +149,7 @@ def to_run(row: Row[tuple[object, ...]]) -> Run:
         error_reason=row.error_reason,
         created_at=row.created_at,
         finished_at=row.finished_at,
+        trace=row.trace,
     )
 
 

@@ -12,6 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, select
 
 from storage.errors import SchemaTooNew
+from storage.opening_errors import SchemaBehind
 from storage.tables import compatibility
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -28,19 +29,38 @@ def upgrade(connection: Connection) -> None:
     A schema of a later release stays as it is, when it says that this release works on it: so daemons are replaced one
     by one. Raises SchemaTooNew otherwise.
     """
+    config = _config()
+    config.attributes["connection"] = connection
+    if _is_behind(connection, ScriptDirectory.from_config(config)):
+        command.upgrade(config, "head")
+        # failpoint: migrated-before-commit
+
+
+def need(connection: Connection) -> None:
+    """Change nothing. Raises SchemaBehind where `upgrade` would, or SchemaTooNew."""
+    if _is_behind(connection, ScriptDirectory.from_config(_config())):
+        raise SchemaBehind(revision(connection), newest())
+
+
+def newest() -> str:
+    """The revision that this release migrates to."""
+    return str(ScriptDirectory.from_config(_config()).get_current_head())
+
+
+def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    scripts = ScriptDirectory.from_config(config)
+    return config
+
+
+def _is_behind(connection: Connection, scripts: ScriptDirectory) -> bool:
     known = {script.revision for script in scripts.walk_revisions()}
     found = revision(connection)
     if found and found not in known:
         if _oldest(connection) in known:
-            return
+            return False
         raise SchemaTooNew(found, str(scripts.get_current_head()))
-    if found != scripts.get_current_head():
-        command.upgrade(config, "head")
-        # failpoint: migrated-before-commit
+    return found != scripts.get_current_head()
 
 
 def _oldest(connection: Connection) -> str | None:

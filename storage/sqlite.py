@@ -33,6 +33,7 @@ from storage.errors import (
     WrongPragma,
 )
 from storage.tables import START
+from storage.volumes import refuse_network
 
 PRAGMAS = {
     "journal_mode": "wal",
@@ -73,12 +74,15 @@ class DriverConnection(Protocol):
 class SQLite:
     """An open database file."""
 
+    dialect = "sqlite"
+
     def __init__(self, url: str, admit: Callable[[Path], None]) -> None:
         """`admit` raises when files must not be made in the database's directory."""
         self.path = _path(url)
         self.name = str(self.path)
         self._wal = self.path.with_name(self.path.name + "-wal")
         admit(self.path.parent)
+        refuse_network(self.path.parent)
         self._lock = _lock_file(self.path)
         self._writing = threading.Lock()
         self._failed = self._closed = False

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
 
-from storage import callers, epochs, schema, tenants, users
+from storage import callers, epochs, replaying, schema, switches, synthetic, tenants, users
 from storage import events as recording
 from storage import versions as adapters
 from storage.blobs import Blobs
@@ -34,6 +34,7 @@ from storage.records import (
     Recorded,
     Tenant,
 )
+from storage.replaying import Replayed
 from storage.sqlite import SQLite
 from storage.transaction import Transaction
 from storage.working import Working
@@ -55,8 +56,9 @@ class Store(Working):
         exports: Blobs | None = None,
         erase_after: timedelta = ERASE_AFTER,
         clock: Clock | None = None,
+        migrate: bool = True,
     ) -> Self:
-        """Open `sqlite:///path` or `postgresql://...` and migrate it to the newest schema.
+        """Open `sqlite:///path` or `postgresql://...` and migrate it to the newest schema, or raise SchemaBehind.
 
         On PostgreSQL the time of a write is the database's, unless a `clock` says otherwise; on SQLite the caller's.
 
@@ -69,7 +71,11 @@ class Store(Working):
             if isinstance(blobs, Path):
                 keyring.refuse_beside(blobs)
                 blobs = FileBlobs(blobs)
-            database.migrate(schema.upgrade)
+            if migrate:
+                database.migrate(schema.upgrade)
+            else:
+                with database.read() as connection:
+                    schema.need(connection)
             store = cls(database, DataKeys(keyring), blobs)
             store._grouping = Grouping(store._record, database.name)
             store._exports = None if exports is None else Exports(exports, keyring.signer())
@@ -146,6 +152,26 @@ class Store(Working):
         """End the token of the caller of this name; None if the tenant has no such caller."""
         with self._write(now) as tx:
             return callers.revoke(tx, tenant, name, actor)
+
+    def ensure_synthetic(self, tenant: str, external_id: str, now: datetime) -> str:
+        """The internal id of a user that is nobody's, made with consent if it is not there."""
+        with self._write(now) as tx:
+            return synthetic.ensure(tx, tenant, external_id)
+
+    def turn_switch(self, name: str, actor: str, now: datetime, *, off: bool) -> bool:
+        """Turn a switch for every daemon; whether that changed anything."""
+        with self._write(now) as tx:
+            return switches.turn(tx, name, actor, off=off)
+
+    def replay_user(self, user: str, actor: str, now: datetime) -> Replayed:
+        """Have all that is kept of the user count as fresh. Raises UnknownUser."""
+        with self._write(now) as tx:
+            return replaying.of_user(tx, user, actor)
+
+    def replay_since(self, tenant: str, at: datetime, actor: str, now: datetime, *, after: str, limit: int) -> Replayed:
+        """Have what came of the tenant's users since `at` count as fresh: `limit` users from the one behind `after`."""
+        with self._write(now) as tx:
+            return replaying.since(tx, tenant, at, actor, after=after, limit=limit)
 
     def note(self, tenant: str, actor: str, action: str, outcome: str, now: datetime) -> None:
         """An entry of the audit log about something that changed nothing here."""

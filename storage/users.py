@@ -106,7 +106,8 @@ def external_id(connection: Connection, keys: DataKeys, user: str) -> str:
 
 def listed(connection: Connection, tenant: str, limit: int, after: str) -> list[User]:
     """By internal id, from the one behind `after`."""
-    query = select(users).where(users.c.tenant == tenant, users.c.id > after).order_by(users.c.id).limit(limit)
+    theirs = (users.c.tenant == tenant) & (users.c.id > after) & users.c.synthetic.is_not(True)
+    query = select(users).where(theirs).order_by(users.c.id).limit(limit)
     return [_user(row) for row in connection.execute(query)]
 
 
@@ -128,6 +129,7 @@ def activities(connection: Connection, whom: Sequence[str], now: datetime) -> di
             runs_today=today.get(row.id, 0),
             forgotten=row.state is UserState.FORGOTTEN,
             dead=row.dead_run is not None,
+            synthetic=bool(row.synthetic),
         )
         for row in connection.execute(select(users).where(users.c.id.in_(whom)))
     }
@@ -156,7 +158,7 @@ def teaching(connection: Connection, tenant: str, limit: int) -> list[str]:
     """Consenting users with examples, those with the most first."""
     query = (
         select(users.c.id)
-        .where(TEACHING, users.c.tenant == tenant)
+        .where(TEACHING, users.c.tenant == tenant, users.c.synthetic.is_not(True))
         .order_by(users.c.total.desc(), users.c.id)
         .limit(limit)
     )

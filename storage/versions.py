@@ -81,7 +81,8 @@ def latest(connection: Connection, whom: Sequence[str]) -> dict[str, AdapterVers
 
 def newest(connection: Connection, limit: int) -> list[AdapterVersion]:
     """The versions that were made last, over all users, newest first."""
-    query = select(*META).order_by(table.c.run.desc()).limit(limit)
+    nobodys = select(user_table.c.id).where(user_table.c.synthetic.is_(True))
+    query = select(*META).where(table.c.user.not_in(nobodys)).order_by(table.c.run.desc()).limit(limit)
     return [version_of(row) for row in connection.execute(query)]
 
 

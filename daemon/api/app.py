@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
+from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp
 
 from daemon import logs
@@ -18,6 +19,7 @@ from daemon.api import (
     predictions,
     problems,
     routes,
+    steering,
     users,
 )
 from daemon.api.edge import Edge
@@ -60,6 +62,16 @@ REFUSALS: dict[type[StorageError], tuple[int, str, str]] = {
 }
 
 
+NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "operation_spans": False,
+    "logs": False,  # they hold the texts of errors
+    "auto_configure": False,
+}
+"""The framework's own, which sees whatever is sent; Edge records what may be told."""
+
+
 def create_app(parts: Parts, monotonic: Callable[[], float]) -> ASGIApp:
     """The app over `parts`. Nothing starts or connects here."""
     app = FastAPI(
@@ -69,10 +81,11 @@ def create_app(parts: Parts, monotonic: Callable[[], float]) -> ASGIApp:
         redoc_url=None,
         redirect_slashes=False,  # a sink never answers 3xx
         docs_url=None,
+        telemetry=NO_TELEMETRY,
         responses=problems.documented(400, 408, 413, 414, 429, 431, 500, 503),
     )
     app.state.parts = parts
-    for each in (events, users, predictions, bases, callers, operations, deadletters, erasures, health):
+    for each in (events, users, predictions, bases, callers, operations, steering, deadletters, erasures, health):
         app.include_router(each.router)
     problems.install(app)
     app.add_exception_handler(StorageError, _answer_storage)
@@ -92,6 +105,7 @@ async def _answer_storage(request: Request, error: Exception) -> Response:
     for kind, (status, code, detail) in REFUSALS.items():
         if isinstance(error, kind):
             request.state.code = code
+            request.app.state.parts.metrics.storage_errors.labels(type(error).__name__).inc()
             logs.write("refused_by_store", {"error": type(error).__name__, "status": status})
             return problems.answer(status, code, detail, {"Retry-After": RETRY_S} if status in {503, 507} else None)
     logs.write_error("store", error)

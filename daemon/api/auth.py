@@ -85,6 +85,7 @@ Forgetting = Annotated[Caller, Depends(allowed(Action.FORGET))]
 BasisTraining = Annotated[Caller, Depends(allowed(Action.TRAIN_BASIS))]
 Operating = Annotated[Caller, Depends(allowed(Action.OPERATE))]
 Rotating = Annotated[Caller, Depends(allowed(Action.ROTATE))]
+Steerer = Annotated[Caller, Depends(allowed(Action.STEER))]
 Recording = Annotated[Caller, Depends(allowed(Action.RECORD))]
 
 

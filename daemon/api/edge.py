@@ -19,6 +19,8 @@ from daemon.api import problems
 from daemon.api.problems import Problem
 from daemon.denials import NOBODY, Denied
 from daemon.metrics import Metrics
+from daemon.telemetry import Kind, Span, begin, begin_trace, exemplar
+from daemon.telemetry_context import HEADER, following, parse
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -28,6 +30,8 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 UNMATCHED = "unmatched"
+TRACED = "/v1/"
+PROBES = frozenset({"/livez", "/startupz", "/readyz"})
 MOST_IN_FLIGHT = 500
 MOST_BYTES_IN_FLIGHT = 32 << 20
 MOST_HEADERS, HEADER_BYTES, PATH_BYTES = 100, 32_768, 16_384
@@ -70,25 +74,35 @@ class Edge:
             await refusal(scope, receive, send)
             return
         self.in_flight += 1
-        started, exchange = self.monotonic(), _Exchange(scope, receive, send, self)
+        started, exchange, span = self.monotonic(), _Exchange(scope, receive, send, self), _span(scope)
+        try:
+            with following(span.trace):
+                await self._answer(scope, exchange)
+        finally:
+            self.in_flight -= 1
+            self.bytes_in_flight -= exchange.read
+            status = exchange.status or HTTPStatus.INTERNAL_SERVER_ERROR
+            route, took_s = (_method(scope), _route(scope)), self.monotonic() - started
+            self.metrics.http_requests.labels(*route, str(int(status))).inc()
+            shown = exemplar(span.trace) if route[1].startswith(TRACED) else None
+            self.metrics.http_duration.labels(*route).observe(took_s, exemplar=shown)
+            _end(span, *route, int(status))
+        if (denied := _denied(scope, status)) is not None:
+            self.metrics.denied.labels(denied.code if status in DENIED else "not_theirs").inc()
+            await run_sync(self.on_denial, denied)
+
+    async def _answer(self, scope: Scope, exchange: "_Exchange") -> None:
         try:
             await self.app(scope, exchange.receive, exchange.send)
         except ClientDisconnect:
             logs.write("client_left", {"route": _route(scope), "method": _method(scope)})
         except Exception as error:  # noqa: BLE001 - around a request; problems.py has answered it
             logs.write_error("request", error, {"route": _route(scope), "method": _method(scope)})
-        finally:
-            self.in_flight -= 1
-            self.bytes_in_flight -= exchange.read
-            status = exchange.status or HTTPStatus.INTERNAL_SERVER_ERROR
-            self.metrics.http_requests.labels(_method(scope), _route(scope), str(int(status))).inc()
-            self.metrics.http_duration.labels(_method(scope), _route(scope)).observe(self.monotonic() - started)
-        if (denied := _denied(scope, status)) is not None:
-            self.metrics.denied.labels(denied.code if status in DENIED else "not_theirs").inc()
-            await run_sync(self.on_denial, denied)
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """Before anything of the request is read."""
+        """Before anything of the request is read. A probe must not fail because much is asked."""
+        if scope["path"] in PROBES:
+            return None
         if self.is_stopping() and scope["method"] not in READING:
             return problems.answer(503, "stopping", "this daemon is being stopped; send it again", LEAVING)
         if self.in_flight >= MOST_IN_FLIGHT:
@@ -153,6 +167,20 @@ def _too_large(limit: int) -> Problem:
 def _route(scope: Scope) -> str:
     template = getattr(scope.get("route"), "path", None)
     return template if isinstance(template, str) else UNMATCHED
+
+
+def _span(scope: Scope) -> Span:
+    """In the caller's trace, or in a new one."""
+    trace = parse(Headers(scope=scope).get(HEADER))
+    return begin_trace("request", kind=Kind.SERVER) if trace is None else begin("request", trace, kind=Kind.SERVER)
+
+
+def _end(span: Span, method: str, route: str, status: int) -> None:
+    """By its template: a path holds a user's id. What is asked all the time, by probes, would bury everything else."""
+    if route.startswith(TRACED):
+        span.name = f"{method} {route}"
+        error = str(status) if status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
+        span.end({"method": method, "route": route, "status": status}, error=error)
 
 
 def _method(scope: Scope) -> str:

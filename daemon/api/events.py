@@ -15,10 +15,12 @@ from daemon.errors import EventRefused, ForbiddenEvent, TooManyEvents
 from daemon.events import BATCH, STRUCTURED, Bounds, EventType, Message, body_limit, is_batch, read
 from daemon.limits import Kind
 from daemon.recording import Outcome, Parsed, Recording
+from daemon.switches import INGEST
 from policies.access import Action, Deny, may
 from storage import Caller
 
 router = APIRouter(tags=["events"])
+PAUSED = {"Retry-After": "30"}
 
 _EVENT = {
     "specversion": "1.0",
@@ -76,6 +78,8 @@ _BODY = {
 )
 async def record_events(request: Request, parts: OwnParts, caller: RecordingCaller) -> Response:
     """202 means that the event is durable; the same event again is answered `duplicate`."""
+    if parts.steering.switches.paused(INGEST):
+        raise Problem(503, "ingest_paused", "an operator has paused ingest; send it again later", PAUSED)
     content_type = request.headers.get("content-type", "")
     body = await _read_body(request, body_limit(content_type, _bounds(parts)))
     outcomes = await run_sync(_record, parts, caller, request.headers.items(), body)

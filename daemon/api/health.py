@@ -1,8 +1,8 @@
-"""/livez, /readyz and /metrics: for probes and Prometheus, without a token and without a user in them."""
+"""/livez, /startupz, /readyz and /metrics: for probes and Prometheus, without a token and without a user in them."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import choose_encoder
 
 from daemon.api.parts import WithParts
 from daemon.api.problems import documented
@@ -14,6 +14,12 @@ router = APIRouter(tags=["health"])
 @router.get("/livez", response_class=PlainTextResponse, summary="Is the process alive")
 async def live() -> str:
     """Depends on nothing but the event loop."""
+    return "ok\n"
+
+
+@router.get("/startupz", response_class=PlainTextResponse, summary="Has the process started")
+async def started() -> str:
+    """Who answers here has opened the store. Until then another server does: 503, or ok while it waits for a schema."""
     return "ok\n"
 
 
@@ -32,8 +38,12 @@ def ready(parts: WithParts) -> Response:
 
 
 @router.get("/metrics", response_class=PlainTextResponse, responses=documented(503), summary="Prometheus metrics")
-def metrics(parts: WithParts) -> Response:
-    """In Prometheus' text format; the gauges are read from the database now."""
+def metrics(request: Request, parts: WithParts) -> Response:
+    """In Prometheus' text format, or if it is asked for in OpenMetrics, with the traces of slow requests and runs.
+
+    Counts of the database are of now while counting is quick, and of a moment ago where it is not.
+    """
     parts.metrics.trainer_up.set(int(parts.trainer_ready()))
-    parts.metrics.observe_standing(parts.store.health(parts.now()))
-    return Response(parts.metrics.expose(), media_type=CONTENT_TYPE_LATEST)
+    parts.standing.look()
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(parts.metrics.registry), media_type=content_type)

@@ -17,6 +17,8 @@ from daemon.messages import BasisProgress
 from daemon.metrics import Metrics
 from daemon.predictor import Predictor
 from daemon.settings import Settings
+from daemon.standing import Standing
+from daemon.steering import Steering
 from storage import Store
 
 
@@ -36,6 +38,7 @@ class Parts:
     settings: Settings
     store: Store
     metrics: Metrics
+    standing: Standing
     labels: Labels
     considering: Considering
     predictor: Predictor
@@ -45,6 +48,7 @@ class Parts:
     now: Callable[[], datetime]
     admission: Admission
     denials: Denials
+    steering: Steering
     verifier: Verifier | None = None
     stopping: threading.Event = field(default_factory=threading.Event)  # set: no new writes, and not ready
 

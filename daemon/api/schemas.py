@@ -82,6 +82,7 @@ class RunView(BaseModel):
     attempts: int
     error_code: str | None
     error_reason: str | None
+    trace: Annotated[str | None, Field(description="the id of the trace of the event that led to it")]
     created_at: datetime
     finished_at: datetime | None
 

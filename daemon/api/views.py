@@ -6,6 +6,7 @@ from dataclasses import asdict
 from daemon.api.custody_schemas import ReceiptView, StageView
 from daemon.api.schemas import BasisProgressView, BasisView, RunView, VersionView
 from daemon.messages import BasisProgress
+from daemon.telemetry_runs import trace_id_of
 from storage import AdapterVersion, BasisRecord, Receipt, Run
 
 
@@ -34,6 +35,7 @@ def run_view(run: Run) -> RunView:
         attempts=run.attempts,
         error_code=run.error_code,
         error_reason=run.error_reason,
+        trace=trace_id_of(run),
         created_at=run.created_at,
         finished_at=run.finished_at,
     )

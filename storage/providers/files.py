@@ -35,8 +35,10 @@ class FileKeys:
                 return epoch
 
     def destroy_epoch(self, epoch: int) -> timedelta:
-        with suppress(FileNotFoundError):
-            destroy_secret(self._directory / _name(epoch))
+        """Of a mounted Secret: raises KeyRingReadOnly until the file is no longer in it."""
+        if epoch in self._numbers():
+            with suppress(FileNotFoundError):  # another daemon was faster
+                destroy_secret(self._directory / _name(epoch))
         return self.delay
 
     def _numbers(self) -> list[int]:

@@ -1,7 +1,9 @@
 """The command line against a daemon that runs as a process, and against none."""
 
+import argparse
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -14,7 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from daemon.commands import main
+from daemon.command_line import AWAY, DONE, REFUSED
+from daemon.commands import main, parser
 
 NOWHERE = "http://127.0.0.1:9"  # these tests need no trainer
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,6 +102,15 @@ def test_every_command_asks_the_running_daemon(daemon, event, capsys: pytest.Cap
     assert ask("keys", "roll-epoch")["destroyed"] == [1, 2]
     assert ask("keys", "status")["transport"] == [1, 2, 3]
     assert ask("audit", "verify")["ok"] is True
+    assert ask("status")["ok"] is True
+    assert ask("pause", "ingest")["paused"][0]["name"] == "ingest"
+    assert httpx.post(f"{url}/v1/events", json=event(user=user), headers=sent).json()["code"] == "ingest_paused"
+    assert ask("resume", "ingest") == {"paused": [], "changed": True}
+    assert ask("explain", user)["next"]["code"] == "no_basis"
+    assert ask("replay", user) == {"users": 1}
+    assert ask("replay", "--since", "2020-01-01T00:00:00Z") == {"users": 1}
+    assert main(["replay", "--since", "yesterday"], shell.environment) == 1
+    assert capsys.readouterr().err
     assert main(["users"], shell.environment) == 0
     assert capsys.readouterr().out.splitlines()[1].split() == ["user", "state", "consented", "created_at"]
     assert ask("forget", user)["complete"] is True
@@ -111,6 +123,16 @@ def test_a_second_daemon_on_the_same_data_is_refused(daemon):
     assert second.returncode == 1
     assert "locked by a running daemon" in second.stderr
     assert "Traceback" not in second.stderr
+
+
+def test_a_drained_daemon_goes_on_answering_and_its_status_is_1(daemon, capsys: pytest.CaptureFixture[str]):
+    shell = daemon[0]
+    assert main(["drain", "--json"], shell.environment) == 0
+    assert json.loads(capsys.readouterr().out)["draining"] is True
+    assert main(["status", "--json"], shell.environment) == 1
+    assert json.loads(capsys.readouterr().out)["causes"][0]["code"] == "draining"
+    assert main(["users"], shell.environment) == 0
+    assert capsys.readouterr().out
 
 
 def test_sigterm_ends_it_cleanly_and_its_log_named_nobody(daemon, capsys: pytest.CaptureFixture[str]):
@@ -155,6 +177,63 @@ def test_keys_that_others_can_read_are_refused(shell: Shell):
 def test_a_command_without_keys_says_where_it_looked(shell: Shell, capsys: pytest.CaptureFixture[str]):
     assert main(["users"], shell.environment) == 1
     assert "data-keys" in capsys.readouterr().err
+
+
+def test_a_key_ring_is_made_for_a_secret_and_never_over_another(shell: Shell, capsys: pytest.CaptureFixture[str]):
+    folder = shell.folder / "secret"
+    assert main(["keys", "make", "--to", str(folder), "--json"], shell.environment) == 0
+    files = ["audit.key", "host.token", "kek-0000000001.key", "operator.token", "signing.key", "transport.key"]
+    assert json.loads(capsys.readouterr().out)["files"] == files
+    assert main(["keys", "make", "--to", str(folder)], shell.environment) == 1
+    assert "already holds a key ring" in capsys.readouterr().err
+
+
+def test_migrate_needs_no_daemon_and_its_check_is_an_exit_status(shell: Shell, capsys: pytest.CaptureFixture[str]):
+    assert main(["migrate", "--check", "--json"], shell.environment) == 1
+    assert "python -m daemon migrate" in json.loads(capsys.readouterr().out)["problem"]
+    assert not (shell.folder / "data").exists()
+    for changed in (True, False):
+        assert main(["migrate", "--json"], shell.environment) == 0
+        assert json.loads(capsys.readouterr().out)["changed"] is changed
+    assert main(["migrate", "--check"], shell.environment) == 0
+    assert capsys.readouterr().out.startswith("ok: true")
+
+
+def test_config_check_masks_what_is_secret_and_names_what_is_wrong(shell: Shell, capsys: pytest.CaptureFixture[str]):
+    shell.more |= {"PLORA_S3_ENDPOINT": "https://me:canary@there/x?sig=canary", "PLORA_TICK_S": "2"}
+    assert main(["config", "check", "--json"], shell.environment) == 0
+    text = capsys.readouterr().out
+    told = json.loads(text)
+    assert "canary" not in text
+    assert told["settings"]["PLORA_S3_ENDPOINT"] == "https://me:***@there/x?***"
+    assert told["settings"]["PLORA_TICK_S"] == 2
+    assert not (shell.folder / "data").exists()
+    shell.more["PLORA_DATABASE_URL"] = "postgresql://plora:canary@127.0.0.1:9/plora"
+    (shell.folder / "data-keys").mkdir(mode=0o755)
+    assert main(["config", "check", "--json"], shell.environment) == 1
+    text = capsys.readouterr().out
+    assert "canary" not in text
+    findings = json.loads(text)["findings"]
+    assert "mode 0700" in findings["keys"]
+    assert "does not answer" in findings["database"]
+    assert findings["data"] == "ok"
+
+
+def names(parser: argparse.ArgumentParser, before: str = "") -> Iterator[str]:
+    """Every command, with the words before it."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, inner in action.choices.items():
+                yield f"{before}{name}"
+                yield from names(inner, f"{before}{name} ")
+
+
+def test_every_command_and_exit_status_is_documented():
+    text = (ROOT / "docs" / "commands.md").read_text()
+    told = {word for quoted in re.findall(r"`([^`]+)`", text) for word in re.split(r"[ |\\]+", quoted)}
+    for name in names(parser()):
+        assert set(name.split()) <= told, name
+    assert all(f"| {status} |" in text for status in (DONE, REFUSED, AWAY, 130))
 
 
 def test_a_wrong_command_line_is_status_2(shell: Shell, capsys: pytest.CaptureFixture[str]):

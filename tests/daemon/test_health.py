@@ -4,7 +4,7 @@ import re
 
 from fastapi.routing import APIRoute
 
-from daemon.api import bases, events, health, operations, predictions, users
+from daemon.api import bases, events, health, operations, predictions, steering, users
 
 
 def test_live_is_ok_and_ready_lists_causes(world):
@@ -25,7 +25,7 @@ def test_every_answer_has_security_headers(world):
 
 def test_every_route_is_documented_with_its_answers(world):
     document = world.client.get("/openapi.json").json()
-    routers = (bases, events, health, operations, predictions, users)
+    routers = (bases, events, health, operations, predictions, steering, users)
     routes = [route for each in routers for route in each.router.routes if isinstance(route, APIRoute)]
     assert len(routes) >= 17
     for route in routes:

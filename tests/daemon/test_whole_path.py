@@ -1,6 +1,7 @@
 """The whole path over HTTP with a tiny real model: events, a basis, newcomers, adapters, predictions, forget."""
 
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertTokenize
 
 import plora
 from daemon.choices import BasisChoices
+from daemon.metric_table import BEATS
 from daemon.settings import Settings
 from policies.trigger import Limits
 
@@ -93,11 +95,26 @@ def test_events_become_adapters_that_answer_as_their_users(running, event):
     check_predictions(world, served)
     check_attachable(world, served[0], basis["fingerprint"])
     check_label_set(world, event)
+    check_heartbeat(world)
     page = world.client.get("/metrics").text
     assert 'plora_versions_total{decision="promoted"} ' in page
     assert 'plora_unseal_total{kind="event",outcome="ok"} 0.0' not in page
     assert "red" not in world.log.getvalue()
     assert "late-" not in world.log.getvalue()
+
+
+def check_heartbeat(world) -> None:
+    """A beat passes every stage, and is nobody's freshness."""
+    waited = re.compile(r"plora_event_to_adapter_seconds_count (\S+)")
+    before = waited.findall(world.client.get("/metrics").text)
+    assert world.service.heartbeat.beat()
+    wait_until_done(world)
+    page = world.client.get("/metrics").text
+    for stage in BEATS:
+        assert re.search(rf'plora_heartbeat_timestamp_seconds{{stage="{stage}"}} [1-9]', page), stage
+    assert waited.findall(page) == before
+    assert re.search(r"plora_fit_tokens_total [1-9]", page)
+    assert re.search(r"plora_base_tokens_per_second [1-9]", page)
 
 
 def check_predictions(world, served: list[int]) -> None:

@@ -26,6 +26,10 @@ class Proxy:
     def join(self) -> None:
         self._cut.clear()
 
+    def lead_to(self, port: int) -> None:
+        """Every connection from now on; those that are open go on."""
+        self._upstream = port
+
     def close(self) -> None:
         self._listener.close()
         self.cut()
@@ -39,7 +43,11 @@ class Proxy:
             if self._cut.is_set():
                 taken.close()
                 continue
-            given = socket.create_connection(("127.0.0.1", self._upstream))
+            try:
+                given = socket.create_connection(("127.0.0.1", self._upstream))
+            except OSError:
+                taken.close()
+                continue
             with self._guard:
                 self._open |= {taken, given}
             for source, target in ((taken, given), (given, taken)):

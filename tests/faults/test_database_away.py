@@ -61,6 +61,9 @@ def _statuses(fleet: Fleet, seconds: float) -> set[int]:
         seen.add(
             httpx.get(f"http://127.0.0.1:{fleet.ports[0]}/v1/users", headers=headers, timeout=30).status_code,
         )
+        page = httpx.get(f"http://127.0.0.1:{fleet.ports[0]}/metrics", timeout=30)
+        assert page.status_code == 200
+        assert "plora_storage_up 0.0" in page.text, "who watches is told, and goes on seeing the rest"
         pause.wait(0.25)
     return seen
 

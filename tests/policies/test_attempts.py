@@ -102,6 +102,12 @@ def test_an_absent_trainer_is_asked_again_soon_and_ever_more_seldom():
     assert 30 <= pauses[2] <= 45
 
 
+def test_a_run_whose_trainer_was_lost_is_tried_again_at_once():
+    pauses = [pause_s(after(Failure.CRASH, tries(errors=3, crashes=past), PATIENCE, NOON)) for past in (0, 1)]
+    assert 1 <= pauses[0] <= 1.5
+    assert 2 <= pauses[1] <= 3
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -110,6 +116,7 @@ def test_an_absent_trainer_is_asked_again_soon_and_ever_more_seldom():
         {"first_pause_s": -1.0},
         {"first_pause_s": 700.0},
         {"longest_pause_s": float("inf")},
+        {"crash_pause_s": 601.0},
         {"absent_pause_s": 31.0},
     ],
 )

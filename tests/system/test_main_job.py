@@ -18,10 +18,17 @@ from daemon.demo.hosts import Host
 from daemon.demo.measures import figures
 from daemon.demo.process import daemon
 from daemon.ray_child import session_directory
+from tests.daemon.collector import Collector, Received, collecting
 
 THINGS = ("lamp", "bag", "chair", "radio", "kettle", "jacket", "clock", "bottle", "mirror", "basket")
 CANARY = "zqcanaryzq"
 """In every text and every user id: it must be found in no file."""
+
+WHOLE = {
+    *(f"plora-daemon {name}" for name in ("POST /v1/events", "record", "open", "run", "fit", "judge", "finish")),
+    "plora-trainer trainer fit",
+}
+"""The spans of one trace from a request to a judged adapter."""
 
 LIMIT_S = 150.0
 
@@ -74,7 +81,7 @@ def test_eight_users_get_their_adapters_although_ray_is_killed_half_way(tmp_path
     population = [person(f"{CANARY}-old-{number}", 12) for number in range(16)]
     newcomers = [person(f"{CANARY}-new-{number}", 13) for number in range(8)]
     choices = {"PLORA_TRIGGER_MIN_FRESH": "13", "PLORA_TRIGGER_MIN_TOTAL": "13", "PLORA_BASIS_EPOCHS": "30"}
-    with daemon(tmp_path / "plora", choices, lambda _: None) as running:
+    with collecting() as collector, daemon(tmp_path / "plora", choices | traced(collector), lambda _: None) as running:
         log = running.folder / "daemon.log"
         operator = httpx.Client(
             base_url=running.url, headers={"Authorization": f"Bearer {running.operator_token}"}, timeout=60
@@ -114,6 +121,7 @@ def test_eight_users_get_their_adapters_although_ray_is_killed_half_way(tmp_path
         assert files_with((CANARY, running.host_token), [running.folder / "data", *ray]) == []
         assert CANARY not in log.read_text()
         assert CANARY not in httpx.get(f"{running.url}/metrics").text
+        assert_traces_lead_from_requests_to_adapters(collector, len(newcomers), running.host_token)
 
         forgotten = newcomers[1]
         receipt = httpx.delete(
@@ -128,6 +136,28 @@ def test_eight_users_get_their_adapters_although_ray_is_killed_half_way(tmp_path
         host.close()
         operator.close()
     assert files_with((CANARY,), [running.folder / "data", *ray]) == []
+
+
+def traced(collector: Collector) -> dict[str, str]:
+    """Every request traced; and every other library of the daemon asked to send what it can, to the same place."""
+    others = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "FASTAPI_OTEL_AUTO_CONFIGURE": "true"}
+    return {"PLORA_OTLP_ENDPOINT": collector.url, **others}
+
+
+def assert_traces_lead_from_requests_to_adapters(collector: Collector, users: int, token: str) -> None:
+    """Each newcomer's run in the trace of a request, with steps of daemon and Trainer; nothing of the user in it."""
+
+    def whole(spans: list[Received]) -> list[str]:
+        steps: dict[str, set[str]] = {}
+        for each in spans:
+            steps.setdefault(each.trace, set()).add(f"{each.process} {each.name}")
+        return [trace for trace, names in steps.items() if names >= WHOLE]
+
+    spans = collector.wait_for(lambda spans: len(whole(spans)) >= users)
+    assert collector.paths == {"/v1/traces"}
+    assert len({each.instance for each in spans if each.process == "plora-daemon"}) == 1
+    for hidden in (CANARY.encode(), token.encode(), b"tiny", b"dislike"):
+        assert not any(hidden in body for body in collector.bodies)
 
 
 def host_get(url: str, token: str, path: str) -> bytes:

@@ -12,7 +12,7 @@ from daemon.settings import Settings
 from tests.daemon.conftest import JSON_EVENT, World, example, open_world
 from tests.faults.figures import record
 
-PUBLIC = {"/livez", "/readyz", "/metrics"}
+PUBLIC = {"/livez", "/startupz", "/readyz", "/metrics"}
 HANDSHAKE = ("OPTIONS", "/v1/events")
 OWN_USER, FOREIGN_USER = "ann", "zoe"
 BODIES = {
@@ -22,6 +22,7 @@ BODIES = {
     "/v1/runs/dead-letter/retry": {"run": 1},
     "/v1/callers": {"name": "made", "scopes": ["predict"]},
     "/v1/tenants": {"name": "made"},
+    "/v1/replay": {"user": OWN_USER},
 }
 MAY = {  # who may, of those asked; everyone else must be refused
     ("POST", "/v1/events"): {"host"},
@@ -29,6 +30,7 @@ MAY = {  # who may, of those asked; everyone else must be refused
     ("GET", "/v1/bases"): {"host", "read-only", "operator", "system"},
     ("GET", "/v1/bases/{fingerprint}"): {"host", "read-only", "operator", "system"},
     ("GET", "/v1/users/{user}"): {"host", "read-only", "operator", "system"},
+    ("GET", "/v1/users/{user}/explanation"): {"host", "read-only", "operator", "system"},
     ("GET", "/v1/users/{user}/adapter"): {"host", "read-only", "operator", "system"},
     ("POST", "/v1/users/{user}/rollback"): {"host", "operator", "system"},
     ("DELETE", "/v1/users/{user}"): {"host", "operator", "system"},
@@ -163,6 +165,7 @@ def test_an_operator_sees_nothing_of_another_tenant(place):
 
 def test_a_flood_of_denials_is_a_handful_of_entries(place):
     store = place.world.service.parts.store
+    place.world.service.parts.denials.flush()
     before = store.verify_audit().entries
     for _ in range(100):
         assert place.ask("read-only", "GET", "/v1/runs") == 403
