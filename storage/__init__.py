@@ -32,6 +32,7 @@ from storage.errors import (
     WrongPragma,
 )
 from storage.finishing import Finished
+from storage.health import Guarded, Health
 from storage.key_errors import (
     KeyFilePermissions,
     KeyRingExists,
@@ -57,7 +58,6 @@ from storage.records import (
     EpochStatus,
     Event,
     FinishedRun,
-    Health,
     KeysStatus,
     NewEvent,
     Receipt,
@@ -104,6 +104,7 @@ __all__ = [
     "ExportsForeign",
     "Finished",
     "FinishedRun",
+    "Guarded",
     "Health",
     "KeyFilePermissions",
     "KeyRing",

@@ -16,7 +16,8 @@ from datetime import datetime
 
 from sqlalchemy import BigInteger, Connection, insert, select, type_coerce, update
 
-from storage.tables import START, audit, audit_head
+from storage.columns import START
+from storage.tables import audit, audit_head
 
 LABEL = b"plora/audit/1\x00"
 HEAD_LABEL = b"plora/audit-head/1\x00"

@@ -7,13 +7,14 @@ from datetime import datetime
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, literal, select, update
 
 from storage import forgetting, runs, tenants, users
+from storage.columns import START, Moment
 from storage.datakeys import DataKey, DataKeys
 from storage.errors import BadRecord, EventIdReused, Unreadable, UserForgotten
 from storage.records import Event, NewEvent, Recorded
 from storage.sealing import Context, Kind, seal_body, unseal_body
 from storage.states import EventKind
-from storage.tables import START, Moment, tombstones
 from storage.tables import events as table
+from storage.tables import tombstones
 from storage.tables import users as user_table
 from storage.transaction import Transaction
 

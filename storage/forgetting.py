@@ -20,9 +20,10 @@ from datetime import datetime
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from storage import runs, tenants, users
+from storage.columns import START
 from storage.exports import Erased
 from storage.states import EpochState, UserState, sources
-from storage.tables import START, events, key_epochs, tombstones, versions
+from storage.tables import events, key_epochs, tombstones, versions
 from storage.tables import tenants as tenant_table
 from storage.tables import users as table
 from storage.transaction import Transaction

@@ -1,9 +1,12 @@
 """Figures about the whole store, for metrics and readiness."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
 from sqlalchemy import ColumnElement, Connection, Table, TextClause, func, select
 
 from storage import deadletters
-from storage.records import Guarded, Health
 from storage.states import EpochState, RunState, UserState, VersionState
 from storage.synthetic import is_somebodys
 from storage.tables import (
@@ -19,6 +22,33 @@ from storage.tables import (
     users,
     versions,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Figures for metrics. `queue_depth` counts queued runs, `oldest_pending_event_at` is over consenting users."""
+
+    queue_depth: int
+    running: int
+    oldest_pending_event_at: datetime | None
+    current_adapters: int
+    users: int
+    database_bytes: int
+    schema_revision: str
+    dead_letters: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """Figures about keys, erasures and the audit log, for metrics. Each costs a handful of rows."""
+
+    epochs: Mapping[str, int]
+    primary_since: datetime | None
+    erasures_pending: int
+    oldest_erasure_at: datetime | None
+    audit_entries: int
+    checkpoint_at: datetime | None
+    blobs_bytes: int
 
 
 def read(connection: Connection, database_bytes: int, schema_revision: str) -> Health:

@@ -23,6 +23,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from storage.columns import START
 from storage.database import EVERYONE, Writing
 from storage.errors import (
     CommitUnknown,
@@ -35,7 +36,6 @@ from storage.errors import (
     UnsupportedDatabase,
     WrongPragma,
 )
-from storage.tables import START
 
 CONNECT_S = 5
 RESOLVE_S = 10.0

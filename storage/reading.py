@@ -25,6 +25,7 @@ from storage.blobs import Blobs
 from storage.database import EVERYONE, Database
 from storage.datakeys import DataKeys
 from storage.errors import Unreadable
+from storage.health import Guarded, Health
 from storage.materials import Material
 from storage.records import (
     ActivityRow,
@@ -33,8 +34,6 @@ from storage.records import (
     Caller,
     CallerRecord,
     Event,
-    Guarded,
-    Health,
     Run,
     StoredAdapter,
     Tenant,

@@ -1,6 +1,5 @@
 """The values that go into and come out of the Store, and the states their rows may move through."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -284,30 +283,3 @@ class KeysStatus:
     failures: int
     answers: bool
     transport: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """Figures for metrics. `queue_depth` counts queued runs, `oldest_pending_event_at` is over consenting users."""
-
-    queue_depth: int
-    running: int
-    oldest_pending_event_at: datetime | None
-    current_adapters: int
-    users: int
-    database_bytes: int
-    schema_revision: str
-    dead_letters: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Guarded:
-    """Figures about keys, erasures and the audit log, for metrics. Each costs a handful of rows."""
-
-    epochs: Mapping[str, int]
-    primary_since: datetime | None
-    erasures_pending: int
-    oldest_erasure_at: datetime | None
-    audit_entries: int
-    checkpoint_at: datetime | None
-    blobs_bytes: int

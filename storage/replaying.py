@@ -7,8 +7,9 @@ from datetime import datetime
 from sqlalchemy import bindparam, func, select, update
 
 from storage import users
+from storage.columns import START
 from storage.states import UserState
-from storage.tables import START, events
+from storage.tables import events
 from storage.tables import users as table
 from storage.transaction import Transaction
 

@@ -21,6 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import QueuePool
 
+from storage.columns import START
 from storage.database import EVERYONE, FULL_ERRNO, Writing
 from storage.errors import (
     DiskFailed,
@@ -32,7 +33,6 @@ from storage.errors import (
     UnsupportedDatabase,
     WrongPragma,
 )
-from storage.tables import START
 from storage.volumes import refuse_network
 
 PRAGMAS = {

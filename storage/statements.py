@@ -14,8 +14,8 @@ from typing import Protocol
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from storage.columns import START
 from storage.errors import BadRecord
-from storage.tables import START
 
 LABEL = b"plora/statement/1\x00"
 Facts = Mapping[str, object]

@@ -7,12 +7,13 @@ from datetime import datetime
 from sqlalchemy import ARRAY, BigInteger, Connection, Row, bindparam, func, insert, select, update
 
 from storage import tenants
+from storage.columns import START
 from storage.datakeys import DataKey, DataKeys
 from storage.errors import UnknownUser
 from storage.records import ActivityRow, User
 from storage.sealing import Context, Kind, seal_body, unseal_body
 from storage.states import EventKind, UserState
-from storage.tables import DUE, START, TEACHING, events, runs, tombstones, users
+from storage.tables import DUE, TEACHING, events, runs, tombstones, users
 from storage.transaction import Transaction
 
 TEACHES = (EventKind.EXAMPLE, EventKind.CORRECTION)
