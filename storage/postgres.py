@@ -41,6 +41,7 @@ CONNECT_S = 5
 RESOLVE_S = 10.0
 PAUSE_S = 0.2
 OLDEST_SERVER = 140_000
+BOUNDED_SERVER = 170_000
 COMMITS_KEPT = timedelta(hours=1)
 PATIENCE = "2s"
 MIGRATING, SCRUBBING = 0x706C6F7261, 0x706C6F7262
@@ -66,6 +67,9 @@ BEGIN_WRITE = text(
     "SELECT set_config('idle_in_transaction_session_timeout', '5s', true), "  # a frozen daemon holds nobody up for long
     "set_config('plora.tenant', :scope, true), clock_timestamp()"
 )
+BOUND = text(BEGIN_WRITE.text.replace("SELECT set", "SELECT set_config('transaction_timeout', '20s', true), set", 1))
+"""From PostgreSQL 17 on: a daemon that freezes between the messages of one pipeline is not idle to the server, and held
+its rows for as long as it stayed frozen. Writes take milliseconds, and wait for a lock ten seconds at most."""
 BEGIN_READ = text("SELECT set_config('plora.tenant', :scope, true)")
 RESOLVE = text(
     "INSERT INTO commits (token, at) "
@@ -103,6 +107,7 @@ class Postgres:
         address = make_url(url).set(drivername="postgresql+psycopg")
         self.name = _public(address)
         self._clock = clock or databases_clock
+        self._begin_write = BEGIN_WRITE
         self._engine = create_engine(
             address,
             pool_size=8,
@@ -128,7 +133,9 @@ class Postgres:
         """One transaction. Raises StoreBusy or StoreAway when nothing was written, CommitUnknown when nobody knows."""
         token = secrets.token_bytes(16)
         with self._translated():
-            connection, begun, databases = self._begun(self._engine, BEGIN_WRITE, {"token": token, "scope": scope})
+            connection, begun, databases = self._begun(
+                self._engine, self._begin_write, {"token": token, "scope": scope}
+            )
             with contextlib.closing(connection):
                 try:
                     yield Writing(connection, self._clock(now, databases))
@@ -204,8 +211,10 @@ class Postgres:
                 found = str(connection.execute(text(f"SHOW {name}")).scalar())
                 if found not in wanted:
                     raise WrongPragma(name, " or ".join(sorted(wanted)), found)
-            if int(connection.execute(text("SHOW server_version_num")).scalar_one()) < OLDEST_SERVER:
+            version = int(connection.execute(text("SHOW server_version_num")).scalar_one())
+            if version < OLDEST_SERVER:
                 raise UnsupportedDatabase("postgresql before 14")
+            self._begin_write = BOUND if version >= BOUNDED_SERVER else BEGIN_WRITE
             if connection.execute(ROLE).scalar():
                 raise RoleBypassesIsolation(self.name)
 

@@ -48,6 +48,7 @@ CHOSEN = {
     "PLORA_SELECTION_MIN_LEARN": "1",
     "PLORA_RETENTION_KEEP_VERSIONS": "1000000",
     "PLORA_LOG_FORMAT": "json",
+    "PLORA_HEARTBEAT_EVERY_S": "0",  # or every count would depend on the time of day
 }
 
 

@@ -27,6 +27,7 @@ CHOSEN = {
     "PLORA_BASIS_EPOCHS": "30",
     "PLORA_LEASE_S": "10",
     "PLORA_LOG_FORMAT": "json",
+    "PLORA_HEARTBEAT_EVERY_S": "0",
     "OMP_NUM_THREADS": "1",
 }
 

@@ -65,6 +65,7 @@ class Daemon:
             "PLORA_TRIGGER_MIN_TOTAL": "13",
             "PLORA_BASIS_EPOCHS": "30",
             "PLORA_LEASE_S": "10",
+            "PLORA_HEARTBEAT_EVERY_S": "0",
         }
         with self.log.open("a") as out:
             self.process = subprocess.Popen(
