@@ -9,6 +9,7 @@ import httpx
 
 from daemon.errors import DaemonError
 from daemon.settings import Settings
+from storage import KeyRingMissing
 from storage.keyfiles import read_secret
 
 TIMEOUT_S = 120.0
@@ -35,6 +36,16 @@ class DaemonAway(DaemonError):
         return f"no daemon answers at {self.url}: start one by `python -m daemon serve`, or set PLORA_URL"
 
 
+class NoToken(DaemonAway):
+    """No daemon has ever started on this key directory, or it is another one."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.url} has no operator.token: start a daemon by `python -m daemon serve`, or say by PLORA_KEYS_DIR "
+            "where the keys of the running one are"
+        )
+
+
 class Refused(DaemonError):
     """The daemon answered with a problem."""
 
@@ -50,7 +61,10 @@ class Client:
     """A connection to the daemon that `settings` describe. Use it in a `with`."""
 
     def __init__(self, settings: Settings) -> None:
-        secret = read_secret(settings.keys_path / "operator.token").decode("ascii").strip()
+        try:
+            secret = read_secret(settings.keys_path / "operator.token").decode("ascii").strip()
+        except KeyRingMissing:
+            raise NoToken(str(settings.keys_path)) from None
         headers = {"Authorization": f"Bearer {secret}"}
         self._url = settings.base_url
         self._http = httpx.Client(base_url=self._url, headers=headers, timeout=TIMEOUT_S, trust_env=False)

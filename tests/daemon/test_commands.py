@@ -175,7 +175,7 @@ def test_keys_that_others_can_read_are_refused(shell: Shell):
 
 
 def test_a_command_without_keys_says_where_it_looked(shell: Shell, capsys: pytest.CaptureFixture[str]):
-    assert main(["users"], shell.environment) == 1
+    assert main(["users"], shell.environment) == AWAY
     assert "data-keys" in capsys.readouterr().err
 
 
