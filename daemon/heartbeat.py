@@ -15,7 +15,7 @@ from datetime import datetime
 from daemon import logs
 from daemon.metrics import Metrics
 from policies.trigger import Limits
-from storage import EventKind, NewEvent, Store
+from storage import EventKind, NewEvent, Recorded, Store
 
 SOURCE, NAME = "plora:heartbeat", "plora heartbeat"
 FIRST, KEPT = 8, 24
@@ -84,7 +84,7 @@ class Heartbeat:
             self._thread.join(STOP_S)
 
     def beat(self) -> bool:
-        """Send one; False while the tenant has no Basis, for then nobody gets an adapter."""
+        """Send one; False where it was not recorded, or the tenant has no Basis: then nobody gets an adapter."""
         now = self._now()
         self._beats.know(self._store.synthetic_users())
         tenant = self._store.tenant(self._tenant)
@@ -94,7 +94,10 @@ class Heartbeat:
         self._beats.know([user])
         self._tell_of_last(user, now)
         labels = sorted(self._labels(tenant.id) or {"yes", "no"})
-        self._store.record_events(tenant.id, self._events(user, labels, now), now, default_consent=True)
+        outcomes = self._store.record_events(tenant.id, self._events(user, labels, now), now, default_consent=True)
+        if not all(isinstance(each, Recorded) for each in outcomes):  # somebody else took its ids
+            self._beats.failed("recorded")
+            return False
         self._beats.passed([user], "recorded")
         self._consider(user)
         self._prune(user, now)

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from daemon import clock
-from daemon.heartbeat import FIRST, KEPT, NAME, Beats, Heartbeat, HeartbeatChoices
+from daemon.heartbeat import FIRST, KEPT, NAME, SOURCE, Beats, Heartbeat, HeartbeatChoices
 from daemon.metric_table import BEATS
 from daemon.metrics import Metrics
 from daemon.settings import InvalidSetting, Settings, load
+from storage import EventKind, NewEvent
 from tests.daemon.conftest import World, open_world
 
 
@@ -83,6 +84,30 @@ def test_what_is_still_on_its_way_when_the_next_beat_goes_out_has_failed(beating
     assert failures(beating) == 1
 
 
+def test_a_beat_that_is_not_recorded_is_stamped_nowhere_and_counted(beating):
+    beating.give_basis(b"basis", "f1" * 32)
+    now = clock.now()
+    taken = NewEvent(
+        SOURCE, f"{int(now.timestamp() // 60)}-0", "ann", EventKind.EXAMPLE, b'{"label":"good","text":"x"}', now
+    )
+    beating.service.parts.store.record_events(beating.tenant, [taken], now, default_consent=True)
+    assert not beat_by_hand(beating, at=now)
+    assert failures(beating) == 1
+    assert stamps(beating)["recorded"] == 0
+
+
+def test_beats_go_on_after_somebody_forgot_their_user(beating):
+    beating.give_basis(b"basis", "f1" * 32)
+    beat_by_hand(beating)
+    store = beating.service.parts.store
+    (before,) = store.synthetic_users()
+    store.forget(beating.tenant, NAME, "a host", clock.now())
+    assert beat_by_hand(beating, later_s=60)
+    (after,) = store.synthetic_users()
+    assert after != before
+    assert store.events(after)
+
+
 def test_old_beats_are_deleted(beating):
     beating.give_basis(b"basis", "f1" * 32)
     for number in range(3 * KEPT):
@@ -91,13 +116,13 @@ def test_old_beats_are_deleted(beating):
     assert KEPT <= len(beating.service.parts.store.events(user)) <= 2 * KEPT + 1
 
 
-def beat_by_hand(world: World, later_s: float = 0.0) -> None:
+def beat_by_hand(world: World, later_s: float = 0.0, at: datetime | None = None) -> bool:
     """A beat that nobody takes on: what comes of it is looked at in the test of the whole path."""
-    at = clock.now() + timedelta(seconds=later_s)
+    when = (at or clock.now()) + timedelta(seconds=later_s)
     parts = world.service.parts
-    Heartbeat(
+    return Heartbeat(
         *(parts.store, world.service.scheduler.beats, 60.0, parts.settings.tenant),
         labels=lambda _: frozenset({"good", "bad"}),
         consider=lambda _: None,
-        now=lambda: at,
+        now=lambda: when,
     ).beat()
