@@ -1,17 +1,17 @@
 """A Prometheus of one's own: started on a free port, asked by HTTP, ended with its test."""
 
 import json
-import socket
 import subprocess
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from daemon.ray_child import free_port
 from tests import tools
 
 START_S = 30.0
@@ -36,12 +36,6 @@ class Prometheus:
     def at(self, expr: str, when: float) -> list[dict]:
         """Every sample of `expr` at a time."""
         return self.ask("query", query=expr, time=when)["result"]
-
-
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return held.getsockname()[1]
 
 
 @contextmanager
@@ -85,7 +79,8 @@ def _wait(server: Prometheus, process: subprocess.Popen[bytes], folder: Path) ->
         try:
             urllib.request.urlopen(f"{server.url}/-/ready", timeout=5).read()  # noqa: S310 - loopback
         except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.05)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.05)
         else:
             return
     raise AssertionError("Prometheus did not become ready")
