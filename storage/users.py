@@ -4,12 +4,12 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import ARRAY, BigInteger, Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Connection, Row, bindparam, func, insert, select, update
 
 from storage import tenants
 from storage.columns import START
 from storage.datakeys import DataKey, DataKeys
-from storage.errors import UnknownUser
+from storage.errors import StoreBusy, UnknownUser
 from storage.records import ActivityRow, User
 from storage.sealing import Context, Kind, seal_body, unseal_body
 from storage.states import EventKind, UserState
@@ -60,15 +60,29 @@ def find(connection: Connection, keys: DataKeys, tenant: str, external_id: str) 
 
 
 def reserved(tx: Transaction, tenant: str, lookups: Collection[bytes]) -> list[Row[tuple[object, ...]]]:
-    """The rows of these users, locked; until the end of the transaction nobody else makes those who are not there."""
-    found = _locked(tx.connection, tenant, lookups)
-    missing = set(lookups).difference(row.lookup for row in found)
-    if not missing or tx.connection.dialect.name != "postgresql":  # SQLite has one writer
-        return found
-    numbers = sorted(int.from_bytes(each[:8], "big", signed=True) for each in missing)
-    locks = select(func.pg_advisory_xact_lock(func.unnest(bindparam("numbers", numbers, ARRAY(BigInteger)))))
-    tx.connection.execute(locks).all()
-    return found + _locked(tx.connection, tenant, missing)
+    """The rows of these users, locked; until the end of the transaction nobody else makes those who are not there.
+
+    Names first, then every row in one statement, each in order: whoever locked some rows, then waited for a name, and
+    then locked the rows made meanwhile could hold a later row while it wants an earlier one. Raises StoreBusy.
+    """
+    connection = tx.connection
+    if connection.dialect.name != "postgresql":  # SQLite has one writer
+        return _locked(connection, tenant, lookups)
+    mine = (users.c.tenant == tenant) & users.c.lookup.in_(lookups)
+    missing = set(lookups).difference(connection.execute(select(users.c.lookup).where(mine)).scalars())
+    if missing:
+        connection.execute(select(func.pg_advisory_xact_lock(_names(missing)))).all()
+    found = _locked(connection, tenant, lookups)
+    gone = set(lookups).difference(missing, (row.lookup for row in found))
+    if gone and not all(connection.execute(select(func.pg_try_advisory_xact_lock(_names(gone)))).scalars()):
+        raise StoreBusy("users")  # forgotten since the look, and made again by somebody else: waiting might be for ever
+    return found
+
+
+def _names(lookups: Collection[bytes]) -> ColumnElement[int]:
+    """What stands for users who are not there, in the order in which everybody takes them."""
+    numbers = sorted(int.from_bytes(each[:8], "big", signed=True) for each in lookups)
+    return func.unnest(bindparam("numbers", numbers, ARRAY(BigInteger)))
 
 
 def _locked(connection: Connection, tenant: str, lookups: Collection[bytes]) -> list[Row[tuple[object, ...]]]:

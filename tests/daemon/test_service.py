@@ -102,6 +102,7 @@ def refusals() -> Iterator[DaemonError]:
     yield server.PortTaken("::1", 80, "in use")
     yield trainers.UnusableModel("nobody/nothing", "not found")
     yield client.DaemonAway("http://x")
+    yield client.NoToken("http://x")
     yield client.Refused(404, "unknown_user", "no such user")
     yield predictor.NoBasis("t")
     yield trainer_client.TrainerUnavailable()

@@ -1,6 +1,7 @@
 """What only PostgreSQL has: several daemons, tenants kept apart by the server, and connections that break."""
 
 import multiprocessing
+import random
 import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -98,6 +99,32 @@ def test_several_daemons_record_and_finish_everything_exactly_once(postgres, rin
     assert len({(user, version) for _, user, version in made}) == len(made)
     assert len({user for _, user, _ in made}) == 20
     assert store.verify_audit().ok
+
+
+def test_newcomers_and_old_users_of_many_daemons_in_one_batch_never_wait_in_a_circle(postgres, ring, tmp_path, store):
+    tenant = store.ensure_tenant("acme", NOW).id
+    daemons = [Store.open(postgres, keyring=ring, blobs=tmp_path / "blobs", now=NOW) for _ in range(4)]
+    problems: list[Exception] = []
+
+    def record(opened: Store, number: int) -> None:
+        order = random.Random(number)  # noqa: S311
+        try:
+            for at in range(40):
+                whom = [at // 2 * 4 + each for each in range(8)]  # half of them newcomers, the same for everybody
+                order.shuffle(whom)
+                batch = [event(f"user-{each}", at * 10 + number) for each in whom]
+                opened.record_events(tenant, batch, NOW, default_consent=True)
+        except Exception as problem:  # noqa: BLE001
+            problems.append(problem)
+
+    threads = [threading.Thread(target=record, args=(opened, n)) for n, opened in enumerate(daemons)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    for opened in daemons:
+        opened.close()
+    assert problems == []
 
 
 def test_claims_of_many_threads_never_meet(store):
