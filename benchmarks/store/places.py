@@ -63,7 +63,19 @@ def sqlite(name: str = "sqlite") -> Iterator[Place]:
 
 @contextlib.contextmanager
 def postgres(admin: str, name: str = "postgres") -> Iterator[Place]:
-    """A new database of the server at `admin`, owned by a role that row-level security binds."""
+    """A new database of the server at `admin`."""
+    database = new_database(admin)
+    with tempfile.TemporaryDirectory(prefix="plora-bench-") as folder:
+        yield from _open(name, _with(admin, database, ROLE), Path(folder), _with(admin, database))
+
+
+def database_url(admin: str) -> str:
+    """The address of a new database of the server at `admin`."""
+    return _with(admin, new_database(admin), ROLE)
+
+
+def new_database(admin: str) -> str:
+    """The name of a new database, owned by a role that row-level security binds."""
     import psycopg  # noqa: PLC0415
 
     database = f"bench_{secrets.token_hex(4)}"
@@ -71,8 +83,7 @@ def postgres(admin: str, name: str = "postgres") -> Iterator[Place]:
         if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone() is None:
             connection.execute(f"CREATE ROLE {ROLE} LOGIN NOSUPERUSER NOBYPASSRLS")
         connection.execute(f"CREATE DATABASE {database} OWNER {ROLE}")
-    with tempfile.TemporaryDirectory(prefix="plora-bench-") as folder:
-        yield from _open(name, _with(admin, database, ROLE), Path(folder), _with(admin, database))
+    return database
 
 
 def _open(name: str, url: str, folder: Path, admin: str | None) -> Iterator[Place]:

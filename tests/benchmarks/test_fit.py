@@ -57,6 +57,7 @@ def written(model, tmp_path_factory) -> tuple[Path, dict]:
     return out, json.loads((out / "fit.json").read_text())
 
 
+@pytest.mark.long
 def test_every_row_has_every_field_and_the_machine_is_named(written):
     body = written[1]
     assert body["rows"]
@@ -75,6 +76,7 @@ def test_every_row_has_every_field_and_the_machine_is_named(written):
     assert body["machine"].keys() >= {"command", "commit"}
 
 
+@pytest.mark.long
 def test_ours_are_fitted_judged_and_held_against_the_limit(written):
     rows = {(row["mode"], row["precision"]): row for row in written[1]["rows"] if row["basis"] == "last-1"}
     newton = rows["newton", "fp32"]
@@ -88,6 +90,7 @@ def test_ours_are_fitted_judged_and_held_against_the_limit(written):
     assert rows["generic", "fp32"]["users_per_s"] is None
 
 
+@pytest.mark.long
 def test_no_text_reaches_what_is_written(written):
     out, _ = written
     said = (out / "fit.json").read_text() + (out / "fit.md").read_text()
@@ -95,6 +98,7 @@ def test_no_text_reaches_what_is_written(written):
     assert not any(example.text in said for user in crowd.reported for example in user.learned)
 
 
+@pytest.mark.long
 def test_a_basis_is_trained_once_and_then_read(written, model):
     out, first = written
     assert all(basis["fresh"] for basis in first["bases"])
@@ -104,6 +108,7 @@ def test_a_basis_is_trained_once_and_then_read(written, model):
     assert not any(basis["fresh"] for basis in again["bases"])
 
 
+@pytest.mark.long
 def test_the_arithmetic_takes_its_figures_from_the_run(written):
     rows = [dict(row, examples_per_user=16) for row in written[1]["rows"]]
     text = compute(written[1] | {"rows": rows, "model": "minilm", "bytes": {"adapter": 1000}})
@@ -142,6 +147,7 @@ def test_plans_ask_for_what_the_data_sets_have():
 
 
 @pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="peft is not installed; `make bench` installs it")
+@pytest.mark.long
 def test_peft_is_measured_beside_ours(model, tmp_path):
     plan = Plan(
         (SETTING,), SIZES, 1, (1,), 1, 2, modes=("peft", "trainer", "peft-tuned", "newton"), parts=(), model=model

@@ -130,6 +130,7 @@ def test_nothing_that_is_written_holds_a_text_or_a_name(written, data):
     assert '"u1"' not in said
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_where_it_stopped_and_ends_alike(model, data, written, tmp_path):
     command = [sys.executable, "-m", "benchmarks.quality", *words(model, data, tmp_path)]
     going = subprocess.Popen(command, cwd=ROOT, env=dict(os.environ), stderr=subprocess.PIPE, text=True)
@@ -157,12 +158,14 @@ def test_methods_measured_apart_are_reported_together(model, data, written, tmp_
     assert all(row["delta_nll"] is not None for row in found["rows"])
 
 
+@pytest.mark.long
 def test_more_shots_are_added_to_what_is_there(model, data, tmp_path):
     assert main(words(model, data, tmp_path, "--methods", "generic", "--seeds", "10")) == 0
     assert main(words(model, data, tmp_path, "--methods", "generic", "--seeds", "10", "--shots", "2,4")) == 0
     assert {row["shots"] for row in body(tmp_path)["rows"] if row["regime"] == "few"} == {2, 4, -1}
 
 
+@pytest.mark.long
 def test_folds_run_in_processes_of_their_own(model, data, written, tmp_path):
     assert main(words(model, data, tmp_path, "--methods", "generic", "--jobs", "2")) == 0
     whole = [row for row in body(written)["rows"] if row["method"] == "generic"]

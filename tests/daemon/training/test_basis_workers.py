@@ -53,6 +53,7 @@ def until(seen: Callable[[], bool]) -> None:
 
 
 @pytest.mark.system
+@pytest.mark.long
 def test_two_ray_workers_make_what_one_process_makes_and_nothing_readable_is_left(
     *, ray_child, ring, models, basis, taste, tmp_path
 ):

@@ -39,7 +39,9 @@ def vectors_of(answer) -> list[Tensor]:
     return [plora.loads_adapter(outcome.whole.adapter).vector for outcome in answer.outcomes]
 
 
-@pytest.mark.parametrize("kept", [False, True], ids=["full fit", "refit"])
+@pytest.mark.parametrize(
+    "kept", [pytest.param(False, id="full fit"), pytest.param(True, id="refit", marks=pytest.mark.long)]
+)
 def test_no_vector_is_left_in_the_replicas_tensors(models, basis, taste, kept):
     members = [member(taste, user) for user in range(4)]
     if kept:
