@@ -25,20 +25,24 @@ from .errors import (
     MalformedBasis,
     MalformedCheckpoint,
     MalformedStatistics,
+    NoChatTemplate,
     NothingToLearn,
     PLoRAError,
+    PromptTooLong,
     TargetsNotFound,
     UnknownLabel,
     UnorderedLabels,
     WrongBaseModel,
     WrongBasis,
     WrongCheckpoint,
+    WrongKind,
     WrongModelFile,
     WrongRows,
     WrongShape,
 )
 from .examples import Example
 from .fitting import fit
+from .generation import Crew, Prompt, Sampling, Written, encode_prompt
 from .links import Link
 from .lowrank import LowRankAdapter
 from .lowrank_codec import loads_low_rank
@@ -53,7 +57,9 @@ from .prediction import Answer, predict
 from .privacy import Privacy
 from .refit import Moved, Refit, refit
 from .scoring import Judged, Score, Scores, score
+from .speaking import Speaker
 from .statistics import Statistics
+from .users import User
 
 __all__ = [
     "Adapter",
@@ -68,6 +74,7 @@ __all__ = [
     "Candidate",
     "ChangedPopulation",
     "Checkpoint",
+    "Crew",
     "Engine",
     "Example",
     "FitFailed",
@@ -89,6 +96,7 @@ __all__ = [
     "MalformedStatistics",
     "Moved",
     "MutualInformation",
+    "NoChatTemplate",
     "NothingToLearn",
     "Optimizer",
     "PLoRAError",
@@ -98,17 +106,24 @@ __all__ = [
     "Precision",
     "Privacy",
     "Progress",
+    "Prompt",
+    "PromptTooLong",
     "Reach",
     "Refit",
+    "Sampling",
     "Score",
     "Scores",
+    "Speaker",
     "Statistics",
     "TargetsNotFound",
     "UnknownLabel",
     "UnorderedLabels",
+    "User",
+    "Written",
     "WrongBaseModel",
     "WrongBasis",
     "WrongCheckpoint",
+    "WrongKind",
     "WrongModelFile",
     "WrongRows",
     "WrongShape",
@@ -116,6 +131,7 @@ __all__ = [
     "attached",
     "dumps",
     "dumps_checkpoint",
+    "encode_prompt",
     "find_targets",
     "fingerprint",
     "fit",

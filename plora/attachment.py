@@ -3,18 +3,14 @@
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
-import torch
 from torch import Tensor, nn
 
-from .adapter import Adapter
 from .basemodel import BaseModel, fingerprint
 from .basis import Basis, fresh_head
-from .errors import AlreadyAttached, PLoRAError, TargetsNotFound, WrongBaseModel, WrongBasis, WrongShape
+from .errors import AlreadyAttached, PLoRAError, TargetsNotFound, WrongBaseModel, WrongShape
 from .layer import Changes, PLoRALinear, Rows, device_of, personalised, shape_of
-from .lowrank import LowRankAdapter, stacked
-
-User = Adapter | LowRankAdapter | None
-"""Whose one row of a batch is; None is the generic model."""
+from .lowrank import stacked
+from .users import User, check_users, vectors_of
 
 
 class Attachment:
@@ -44,23 +40,11 @@ class Attachment:
     def vectors(self, users: Sequence[User]) -> Tensor:
         """(batch, d) user vectors, zeros where a row is generic. Raises WrongBaseModel or WrongBasis."""
         self.check(users)
-        table = torch.zeros(len(users), self.basis.spec.dimensions)
-        for row, adapter in enumerate(users):
-            if adapter is not None:
-                table[row] = adapter.vector
-        return table.to(device_of(self.module))
+        return vectors_of(users, self.basis).to(device_of(self.module))
 
     def check(self, users: Sequence[User]) -> None:
         """Raises WrongBaseModel, WrongBasis or WrongShape where one of them does not belong here."""
-        for adapter in users:
-            if adapter is None:
-                continue
-            if adapter.base != self.basis.base:
-                raise WrongBaseModel(adapter.base, self.basis.base)
-            if adapter.basis != self.basis.fingerprint:
-                raise WrongBasis(adapter.basis, self.basis.fingerprint)
-            if isinstance(adapter, LowRankAdapter):
-                adapter.check(self.basis)
+        check_users(users, self.basis)
 
     def changes(self, users: Sequence[User]) -> Changes | None:
         """The low-rank changes of the rows, None where no row has one; the users are checked before."""

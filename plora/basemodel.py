@@ -102,7 +102,7 @@ def wrap(
     """Freeze a model that is already in memory and name it by its fingerprint."""
     module.eval()
     module.requires_grad_(False)
-    limit = _positions(module) or max_tokens
+    limit = positions(module) or max_tokens
     return BaseModel(name, revision, kind, fingerprint(module), min(max_tokens, limit), module, tokenizer)
 
 
@@ -118,7 +118,7 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _positions(module: nn.Module) -> int | None:
+def positions(module: nn.Module) -> int | None:
     """How many tokens the model has positions for. RoBERTa counts its positions from after the padding index."""
     for name, child in module.named_modules():
         if name.endswith("position_embeddings") and isinstance(child, nn.Embedding) and child.padding_idx is not None:

@@ -60,6 +60,35 @@ class WrongBasis(PLoRAError):
         return f"the adapter needs basis {self.needed[:12]}, but {self.attached[:12]} is attached"
 
 
+class WrongKind(PLoRAError):
+    """A Basis of another task than was asked for."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(found)
+        self.found = found
+
+    def __str__(self) -> str:
+        return f"the basis is one for {self.found}: it answers nothing else"
+
+
+class PromptTooLong(PLoRAError):
+    """A prompt that leaves no room for an answer. Lengths in tokens."""
+
+    def __init__(self, found: int, most: int) -> None:
+        super().__init__(found, most)
+        self.found, self.most = found, most
+
+    def __str__(self) -> str:
+        return f"the prompt has {self.found} tokens, and {self.most} at most leave room for an answer: send less"
+
+
+class NoChatTemplate(PLoRAError):
+    """The model's tokenizer knows no form for conversations."""
+
+    def __str__(self) -> str:
+        return "the model has no chat template: send a plain prompt"
+
+
 class Malformed(PLoRAError):
     """Bytes that are no Adapter or Basis of ours."""
 

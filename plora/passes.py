@@ -160,6 +160,16 @@ def _is_out_of_memory(error: Exception) -> bool:
     return not isinstance(error, RuntimeError) or isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error)
 
 
+def logits_of(engine: Engine, ids: Tensor, mask: Tensor, vectors: Tensor, changes: Changes | None) -> Tensor:
+    """(rows, labels) of one batch of texts that nothing is kept of, of which softmax gives the probabilities."""
+    with engine.rows.use(vectors, changes):
+        if engine.encoder is None:
+            raw = _forward(engine.module, ids, mask)
+        else:
+            raw = engine.encoder.finish(engine.encoder.begin(ids, mask, 0), mask, vectors, 0)
+    return raw if engine.link is None else engine.link.log_chances(engine.link.free(raw.double()))
+
+
 def forward(base: BaseModel, ids: Tensor, mask: Tensor) -> Tensor:
     """Logits of the model for one batch of token ids and its attention mask."""
     return _forward(base.module, ids, mask)

@@ -5,14 +5,16 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import torch
+from torch import Tensor
 from transformers import GenerationMixin
 
-from .attachment import Attachment, User, attached
+from .attachment import Attachment, attached
 from .basemodel import BaseModel
 from .basis import Basis, Kind
 from .errors import WrongRows
 from .examples import encode_text, pad_id
 from .passes import forward
+from .users import User
 
 ROWS_PER_BATCH = 64
 
@@ -64,13 +66,14 @@ def _classify(
         mask[row, : len(tokens)] = 1
     with live.use(users):
         chances = forward(base, ids.to(base.device), mask.to(base.device)).float().softmax(-1).cpu()
-    labels = live.basis.labels
-    found = []
-    for row in chances:
-        shares = dict(zip(labels, row.tolist(), strict=True))
-        best = labels[int(row.argmax())]
-        found.append(Answer(best, shares[best], shares))
-    return found
+    return [answer_of(live.basis.labels, row) for row in chances]
+
+
+def answer_of(labels: Sequence[str], chances: Tensor) -> Answer:
+    """The likeliest of `labels`, whose probabilities are (labels,)."""
+    shares = dict(zip(labels, chances.tolist(), strict=True))
+    best = labels[int(chances.argmax())]
+    return Answer(best, shares[best], shares)
 
 
 def _continue(

@@ -19,11 +19,12 @@ from plora import (
     WrongBasis,
     WrongShape,
 )
-from plora.attachment import Attachment, User
+from plora.attachment import Attachment
 from plora.basis import BasisSpec, find_targets, fresh_basis
 from plora.examples import encode_all
 from plora.lowrank import stacked
 from plora.passes import forward, passes
+from plora.users import User
 from tests.plora import toys
 from tests.plora.conftest import Toy
 
