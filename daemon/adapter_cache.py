@@ -35,8 +35,7 @@ class AdapterCache:
         self._lease_s, self._keep = lease_s, keep
         self._held: OrderedDict[Named, _Held] = OrderedDict()  # the one that was named longest ago first
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._sweep_for_ever, name="adapters", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def __len__(self) -> int:
         with self._changed:
@@ -45,6 +44,9 @@ class AdapterCache:
     def put(self, name: Named, adapter: Worn) -> None:
         """Hold `adapter`. A name stands for one sealed row: whoever is held under it already stays."""
         with self._changed:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._sweep_for_ever, name="adapters", daemon=True)
+                self._thread.start()
             if name not in self._held:
                 self._held[name] = _Held(adapter, monotonic() + self._lease_s)
             self._name(name)

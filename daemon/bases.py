@@ -19,7 +19,8 @@ from daemon.metrics import Metrics
 from daemon.settings import Settings
 from daemon.shards import Shard, cut
 from daemon.taught import Lesson, before, taught_by, with_lesson
-from daemon.trainer_client import TrainerClient, TrainerError, TrainerLost
+from daemon.trainer_client import TrainerClient
+from daemon.trainer_errors import TrainerError, TrainerLost
 from policies import Policies
 from policies.attempts import Dead, Failure
 from storage import BasisRecord, StaleEpoch, Store, Unreadable

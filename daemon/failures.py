@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from daemon.trainer_client import TrainerError, TrainerFailed, TrainerLost
+from daemon.trainer_errors import TrainerError, TrainerFailed, TrainerLost
 from policies.attempts import Failure
 from storage import BlobsAway, CommitUnknown, DiskFailed, KeysAway, KeysDenied, Spent, StoreAway, StoreBusy
 

@@ -1,6 +1,6 @@
 """A Trainer whose every answer passes the gate: what it made is looked at before the daemon keeps or serves it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -14,11 +14,11 @@ from daemon.messages import (
     FitRequest,
     MemberFailed,
     MemberFitted,
-    PredictAnswer,
-    PredictRequest,
 )
 from daemon.metrics import Metrics
-from daemon.trainer_client import Shards, TrainerClient, TrainerFailed
+from daemon.predict_messages import GenerateRequest, Piece, PredictAnswer, PredictRequest
+from daemon.trainer_client import Contents, Shards, TrainerClient
+from daemon.trainer_errors import TrainerFailed
 from storage import Store
 
 Outcome = MemberFitted | MemberFailed
@@ -77,8 +77,11 @@ class GatedTrainer:
     def forget_population(self, basis: str) -> None:
         self._trainer.forget_population(basis)
 
-    def predict(self, request: PredictRequest, basis: Callable[[], bytes]) -> PredictAnswer:
-        return self._trainer.predict(request, basis)
+    def predict(self, request: PredictRequest, basis: Callable[[], bytes], adapter: Contents) -> PredictAnswer:
+        return self._trainer.predict(request, basis, adapter)
+
+    def generate(self, request: GenerateRequest, basis: Callable[[], bytes], adapter: Contents) -> Iterator[Piece]:
+        return self._trainer.generate(request, basis, adapter)
 
     def close(self) -> None:
         self._trainer.close()

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import Base64Bytes, TypeAdapter
 
+from daemon.predict_messages import AdaptersMissing, GenerateRequest, Piece, PredictAnswer, PredictRequest, Refused
 from daemon.promises import Kept, Promise
 
 Labelled = tuple[str, str]
@@ -204,39 +205,6 @@ class BasisTrained:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One text to answer, as the User of this adapter or as nobody."""
-
-    text: str = field(repr=False)
-    adapter: Base64Bytes | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class PredictRequest:
-    """Answer every row on the Basis with this fingerprint."""
-
-    basis: str
-    rows: tuple[Row, ...] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """A label or a text, how sure the model is of it, and for a classifier the probability of every label."""
-
-    label: str | None = field(repr=False)
-    text: str | None = field(repr=False)
-    confidence: float
-    probabilities: dict[str, float] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class PredictAnswer:
-    """One prediction for each row, in their order."""
-
-    predictions: tuple[Prediction, ...] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class BasisMissing:
     """The replica does not hold the Basis: ask again with its bytes attached."""
 
@@ -250,8 +218,19 @@ class WorkFailed:
     failed: str
 
 
-Request = FitRequest | BasisRequest | ShardRequest | ForgetShards | PredictRequest
-Answer = FitAnswer | BasisTrained | ShardsKept | ShardsMissing | PredictAnswer | BasisMissing | WorkFailed
+Request = FitRequest | BasisRequest | ShardRequest | ForgetShards | PredictRequest | GenerateRequest
+Answer = (
+    FitAnswer
+    | BasisTrained
+    | ShardsKept
+    | ShardsMissing
+    | PredictAnswer
+    | Piece
+    | AdaptersMissing
+    | Refused
+    | BasisMissing
+    | WorkFailed
+)
 
 
 def encode_request(value: Request) -> bytes:

@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 
 import plora
 from daemon import pace
+from daemon.adapter_cache import AdapterCache
+from daemon.generating import Generating
 from daemon.messages import BasisRequest
 from daemon.population import Made
 from daemon.spool import Spool
+from daemon.trainer_order import TrainerOrder
 
 BASES_KEPT = 4
 
@@ -16,7 +19,7 @@ BASES_KEPT = 4
 class Models:
     """Bases by fingerprint, and the spool of the population in training, which `train` shares among processes.
 
-    An Engine is made when a Basis is first fitted on, and goes with the Basis.
+    An Engine is made when a Basis is first fitted on, a Speaker when it first answers; they go with the Basis.
     """
 
     def __init__(
@@ -31,8 +34,11 @@ class Models:
         self._keep = keep
         self._bases: OrderedDict[str, plora.Basis] = OrderedDict()
         self._engines: dict[str, tuple[plora.Precision, plora.Engine]] = {}
+        self._speakers: dict[str, plora.Speaker] = {}
         self._lock = threading.Lock()
         self._pace = 0.0
+        self.adapters = AdapterCache()
+        self.generating = Generating()
 
     def pace(self, texts: Sequence[str]) -> float:
         """Tokens a second of the frozen model alone, measured once on the first texts that are enough."""
@@ -49,6 +55,7 @@ class Models:
             while len(self._bases) > self._keep:
                 fingerprint, _ = self._bases.popitem(last=False)
                 self._engines.pop(fingerprint, None)
+                self._speakers.pop(fingerprint, None)
 
     def basis(self, fingerprint: str) -> plora.Basis | None:
         """The Basis, or None if it was never given or given up since."""
@@ -68,3 +75,26 @@ class Models:
             if basis.fingerprint in self._bases:
                 self._engines[basis.fingerprint] = precision, engine
         return engine
+
+    def speaker(self, fingerprint: str) -> plora.Speaker:
+        """The Speaker of a Basis that is held, made if need be. Raises KeyError where it was given up meanwhile."""
+        with self._lock:
+            found, basis = self._speakers.get(fingerprint), self._bases[fingerprint]
+            self._bases.move_to_end(fingerprint)
+        if found is None:
+            found = plora.Speaker(self.base, basis)
+            with self._lock:
+                if fingerprint in self._bases:
+                    found = self._speakers.setdefault(fingerprint, found)
+        return found
+
+
+def load_base(order: TrainerOrder) -> plora.BaseModel:
+    """The BaseModel that `order` names. Raises a plora.PLoRAError."""
+    return plora.load(
+        order.model,
+        kind=plora.Kind(order.kind),
+        device=order.device,
+        max_tokens=order.max_tokens,
+        revision=order.revision,
+    )

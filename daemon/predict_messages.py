@@ -138,4 +138,4 @@ class AdaptersMissing:
 class Refused:
     """The request is one that no replica can serve; `refused` is a stable code, such as `no_chat_template`."""
 
-    refused: Literal["no_chat_template", "not_a_language_model", "prompt_too_long", "wrong_adapter"]
+    refused: Literal["no_chat_template", "not_a_language_model", "prompt_too_long", "wrong_adapter", "wrong_messages"]

@@ -1,23 +1,42 @@
-"""Predictions: each text answered as its user's current adapter has it, or as the generic model where there is none."""
+"""Predictions: each text answered as its user's adapter has it, or as the generic model where there is none.
 
-import threading
-from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+Who is served what is looked up for every request, in one read: a promotion, a rollback or a forgetting shows in the
+next answer, whichever daemon it was told to. Replicas hold adapters only for as long as they are named.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
 from daemon import clock
+from daemon.arms import Arms, Chosen
 from daemon.bases import BasisContents
 from daemon.errors import DaemonError
-from daemon.messages import Prediction, PredictRequest, Row
+from daemon.named import Recent
+from daemon.predict_messages import (
+    Carried,
+    GenerateRequest,
+    Labelled,
+    Named,
+    Piece,
+    Prediction,
+    PredictRequest,
+    Row,
+    Sampling,
+    Turn,
+)
 from daemon.trainer_client import TrainerClient
-from storage import Store, UnknownBasis, Unreadable, UserState
+from daemon.trainer_errors import TrainerLost
+from storage import Served, Store, UnknownBasis, Unreadable
 
 GENERIC = 0
 """The version that a prediction without an adapter carries."""
 
-ADAPTERS_KEPT = 10_000
+TRIES = 3
+"""How often what serves somebody may change while they are being answered."""
 
 
 class NoBasis(DaemonError):
@@ -32,122 +51,173 @@ class NoBasis(DaemonError):
 
 
 @dataclass(frozen=True, slots=True)
-class Predicted:
-    """One answer. `version` is 0 for the generic model; `known_user` says whether the user asked for has events."""
+class Asked:
+    """One text, as one user or as nobody; with `taught`, what they learnt from, the answer says what moved it."""
 
-    prediction: Prediction = field(repr=False)
-    version: int
-    basis: str
-    known_user: bool
+    user: str | None = field(repr=False)
+    text: str = field(repr=False)
+    taught: tuple[Labelled, ...] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class _Attached:
-    """What answers for one user."""
+class Speaking:
+    """Who answers: a version (0 is the generic model) on a Basis, of which user, by which arm of a rollout."""
 
     basis: str
     version: int
-    adapter: bytes | None = field(repr=False)
-    known_user: bool
+    digest: str
+    user: str | None
+    rollout: int | None = None
+    arm: str | None = None
+
+    @property
+    def name(self) -> Named | None:
+        """By what a replica knows the adapter."""
+        if self.version == GENERIC or self.user is None:
+            return None
+        return Named(self.user, self.version, self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """One answer, and who gave it."""
+
+    prediction: Prediction = field(repr=False)
+    speaking: Speaking
 
 
 class Predictor:
-    """Answers rows of (user or None, text). Thread-safe."""
+    """Answers texts for users of tenants. Thread-safe."""
 
     def __init__(
         self,
         store: Store,
         trainer: TrainerClient,
         contents: BasisContents,
+        arms: Arms,
         *,
-        keep: int = ADAPTERS_KEPT,
         now: Callable[[], datetime] = clock.now,
     ) -> None:
-        self._store, self._trainer, self._contents, self._keep, self._now = store, trainer, contents, keep, now
-        self._adapters: OrderedDict[tuple[str, int], bytes] = OrderedDict()
-        self._lock = threading.Lock()
+        self._store, self._trainer, self._contents, self._arms, self._now = store, trainer, contents, arms, now
+        self._recent = Recent()
 
-    def predict(self, tenant: str, rows: Sequence[tuple[str | None, str]]) -> list[Predicted]:
-        """One answer for each row, in order. Rows of one Basis are one request, whoever they are of.
+    def predict(self, tenant: str, asked: Sequence[Asked]) -> list[Predicted]:
+        """One answer for each, in order. Those on one Basis are one request, whoever they are of.
 
         Raises NoBasis, or a TrainerError.
         """
-        users = {user for user, _ in rows}
-        generic = self._generic(tenant)
-        attached = {user: self._attached(tenant, user, generic) for user in users}
-        by_basis: defaultdict[str, list[int]] = defaultdict(list)
-        for at, (user, _) in enumerate(rows):
-            by_basis[attached[user].basis].append(at)
-        answers: dict[int, Prediction] = {}
-        for basis, places in by_basis.items():
-            asked = [Row(rows[at][1], attached[rows[at][0]].adapter) for at in places]
-            try:
-                found = self._ask(tenant, basis, asked)
-            except (UnknownBasis, Unreadable):
-                attached |= self._without(tenant, basis, {rows[at][0] for at in places})
-                found = self._ask(tenant, attached[rows[places[0]][0]].basis, [Row(row.text) for row in asked])
-            answers.update(zip(places, found, strict=True))
-        return [_predicted(answers[at], attached[user]) for at, (user, _) in enumerate(rows)]
+        answers: dict[int, Predicted] = {}
+        lost: set[str] = set()
+        for _ in range(TRIES):
+            left = [at for at in range(len(asked)) if at not in answers]
+            speakers = self.speakers(tenant, [asked[at].user for at in left], lost)
+            by_basis: defaultdict[str, list[int]] = defaultdict(list)
+            for at in left:
+                by_basis[speakers[asked[at].user].basis].append(at)
+            for basis, places in by_basis.items():
+                rows = [(asked[at], speakers[asked[at].user]) for at in places]
+                with _noting(lost):
+                    answers.update(zip(places, self._ask(tenant, basis, rows), strict=True))
+            if len(answers) == len(asked):
+                return [answers[at] for at in range(len(asked))]
+        raise TrainerLost
 
-    def forget(self, user: str) -> None:
-        """Keep nothing of a user (by internal id) whom the store has forgotten."""
-        with self._lock:
-            for key in [key for key in self._adapters if key[0] == user]:
-                del self._adapters[key]
+    def generate(
+        self, tenant: str, user: str | None, prompt: str | tuple[Turn, ...], sampling: Sampling
+    ) -> tuple[Speaking, Iterator[Piece]]:
+        """Who writes, and the pieces of the text as they are written; close the iterator to end it.
 
-    def _ask(self, tenant: str, basis: str, rows: Sequence[Row]) -> Sequence[Prediction]:
-        request = PredictRequest(basis, tuple(rows))
-        return self._trainer.predict(request, partial(self._contents.read, tenant, basis)).predictions
+        Raises NoBasis, or a TrainerError.
+        """
+        lost: set[str] = set()
+        for _ in range(TRIES):
+            speaking = self.speakers(tenant, [user], lost)[user]
+            name = speaking.name
+            with _noting(lost):
+                carried = self._carried([name] if name else [])
+                request = GenerateRequest(speaking.basis, prompt, name, carried, sampling)
+                basis = partial(self._basis, tenant, speaking.basis)
+                return speaking, self._trainer.generate(request, basis, self._content)
+        raise TrainerLost
 
-    def _without(self, tenant: str, lost: str, users: Iterable[str | None]) -> dict[str | None, _Attached]:
-        """These users on the Basis that serves now that another is lost. Raises Unreadable if it still is that one."""
-        generic = self._generic(tenant)
-        if generic.basis == lost:
-            raise Unreadable(f"basis {lost}")
-        return {user: replace(generic, known_user=user is not None) for user in users}
-
-    def _generic(self, tenant: str) -> _Attached:
-        basis = self._store.current_basis(tenant)
-        if basis is None or basis.fingerprint is None:
+    def speakers(
+        self, tenant: str, users: Sequence[str | None], lost: Collection[str] = ()
+    ) -> dict[str | None, Speaking]:
+        """Who answers for each user as things are now; nobody on a Basis that is `lost`. Raises NoBasis."""
+        known = [user for user in users if user is not None]
+        servings = self._store.serving(tenant, set(known), previous=self._arms.needs_previous(tenant))
+        if servings.basis is None:
             raise NoBasis(tenant)
-        return _Attached(basis.fingerprint, GENERIC, None, known_user=False)
+        generic = Speaking(servings.basis, GENERIC, "", None)
+        found: dict[str | None, Speaking] = dict.fromkeys(users, generic)
+        for user, serving in servings.users.items():
+            chosen = self._arms.choose(tenant, serving)
+            if chosen.served is not None and chosen.served.basis in lost:
+                chosen = Chosen(None)
+            found[user] = _speaking(serving.user, chosen, servings.basis)
+        return found
 
-    def _attached(self, tenant: str, user: str | None, generic: _Attached) -> _Attached:
-        found = self._store.user(tenant, user) if user is not None else None
-        if found is None or found.state is not UserState.ACTIVE:
-            return generic
-        unadapted = _Attached(generic.basis, GENERIC, None, known_user=True)
-        current = self._store.current_version(found.id)
-        if current is None:
-            return unadapted
+    def _ask(self, tenant: str, basis: str, rows: Sequence[tuple[Asked, Speaking]]) -> list[Predicted]:
+        """Raises _Gone where something that answers is gone since it was looked up: look again."""
+        names = dict.fromkeys(name for _, speaking in rows if (name := speaking.name) is not None)
+        request = PredictRequest(
+            basis,
+            tuple(Row(asked.text, speaking.name, asked.taught) for asked, speaking in rows),
+            self._carried(list(names)),
+        )
+        answer = self._trainer.predict(request, partial(self._basis, tenant, basis), self._content)
+        return [Predicted(each, who) for each, (_, who) in zip(answer.predictions, rows, strict=True)]
+
+    def _carried(self, names: Sequence[Named]) -> tuple[Carried, ...]:
+        """Adapters that replicas will hardly hold: those nobody has asked this daemon for of late."""
+        return tuple(Carried(name, self._content(name)) for name in self._recent.strangers(names))
+
+    def _content(self, name: Named) -> bytes:
+        """The adapter's bytes. Raises _Gone where it is no more, after mending what can be mended."""
         try:
-            content = self._content(found.id, current.version)
+            stored = self._store.adapter(name.user, name.version)
         except Unreadable:
-            return self._mended(tenant, user, found.id, generic)
-        return unadapted if content is None else _Attached(current.basis, current.version, content, known_user=True)
-
-    def _mended(self, tenant: str, user: str | None, found: str, generic: _Attached) -> _Attached:
-        """By the newest version that opens, if it was the version that did not, and not the user's key."""
-        if not self._store.mend_adapter(found, self._now()):
-            raise Unreadable(f"the adapter of user {found}")
-        return self._attached(tenant, user, generic)
-
-    def _content(self, user: str, version: int) -> bytes | None:
-        """The adapter's bytes. A version never changes, so what was read once stays right; None if just forgotten."""
-        key = (user, version)
-        with self._lock:
-            if key in self._adapters:
-                self._adapters.move_to_end(key)
-                return self._adapters[key]
-        stored = self._store.adapter(user, version)
-        if stored is None:
-            return None
-        with self._lock:
-            self._adapters[key] = stored.content
-            while len(self._adapters) > self._keep:
-                self._adapters.popitem(last=False)
+            if not self._store.mend_adapter(name.user, self._now()):  # it is the user's key that does not open
+                raise
+            raise _Gone from None
+        if stored is None or stored.version.digest != name.digest:
+            raise _Gone
         return stored.content
 
+    def _basis(self, tenant: str, basis: str) -> bytes:
+        """Raises _Gone where it was lost and another serves now."""
+        try:
+            return self._contents.read(tenant, basis)
+        except (UnknownBasis, Unreadable):
+            current = self._store.current_basis(tenant)
+            if current is None or current.fingerprint == basis:
+                raise
+            raise _Gone(basis) from None
 
-def _predicted(prediction: Prediction, attached: _Attached) -> Predicted:
-    return Predicted(prediction, attached.version, attached.basis, attached.known_user)
+
+class _Gone(DaemonError):
+    """What answers has changed since it was looked up; a Basis is named that is no more."""
+
+    def __init__(self, basis: str | None = None) -> None:
+        super().__init__(basis)
+        self.basis = basis
+
+
+@contextmanager
+def _noting(lost: set[str]) -> Iterator[None]:
+    """Look again after what changed meanwhile, which is noted where it is a Basis."""
+    try:
+        yield
+    except _Gone as gone:
+        if gone.basis is not None:
+            lost.add(gone.basis)
+
+
+def _speaking(user: str, chosen: Chosen, generic: str) -> Speaking:
+    served = chosen.served or Served(GENERIC, "", generic)
+    return Speaking(served.basis, served.version, served.digest, user, chosen.rollout, chosen.arm)
+
+
+def known_users(found: Mapping[str | None, Speaking]) -> set[str]:
+    """The host's ids of those who are active users."""
+    return {user for user, speaking in found.items() if user is not None and speaking.user is not None}

@@ -45,7 +45,6 @@ class Recording:
     actor: str
     labels: Callable[[], frozenset[str] | None]
     default_consent: bool
-    forgotten: Callable[[str], None]
 
     def record(self, parsed: Sequence[Parsed], now: datetime) -> list[Outcome]:
         """One Outcome for each of `parsed`, in order; what is stored is durable when this returns.
@@ -67,7 +66,6 @@ class Recording:
         if messages and messages[0].type is EventType.FORGET:
             receipt = self.store.forget(self.tenant, messages[0].user, self.actor, now)
             if receipt is not None:
-                self.forgotten(receipt.user)
                 logs.write("forgotten", {"user": receipt.user, "events": receipt.events, "caller": self.actor})
             return [FORGOTTEN]
         results = iter(self._store_all(messages, now) if messages else [])

@@ -10,9 +10,11 @@ from typing import Self
 from starlette.types import ASGIApp
 
 from daemon import clock
+from daemon.answering import Answering
 from daemon.api.app import create_app
 from daemon.api.oidc import verifier
 from daemon.api.parts import Cause, Parts
+from daemon.arms import CurrentArm
 from daemon.bases import BasisContents
 from daemon.considering import Considering
 from daemon.counted_store import CountedStore
@@ -203,6 +205,7 @@ def _assemble_over(store: CountedStore, keyring: KeyRing, settings: Settings) ->
         consider=considering.add,
         now=clock.now,
     )
+    predictor = Predictor(store, training.client, contents, CurrentArm())
     parts = Parts(
         settings=settings,
         store=store,
@@ -210,7 +213,8 @@ def _assemble_over(store: CountedStore, keyring: KeyRing, settings: Settings) ->
         standing=standing,
         labels=labels,
         considering=considering,
-        predictor=Predictor(store, training.client, contents),
+        predictor=predictor,
+        answering=Answering(store, predictor, Policies(), settings.hold, now=clock.now),
         basis_progress=scheduler.progress,
         trainer_ready=training.client.ready,
         causes=lambda: find_causes(store, training.client, stopping, steering),

@@ -23,6 +23,7 @@ from daemon.telemetry_choices import MOST_QUEUED, OtlpChoices
 from policies import PolicyError
 from policies.attempts import Patience
 from policies.drift import Watch
+from policies.hold import Doubt
 from policies.promotion import Bar
 from policies.refit import Growth
 from policies.retention import Rules
@@ -114,6 +115,7 @@ class Settings:
     selection: Budget = field(default_factory=Budget)
     promotion: Bar = field(default_factory=Bar)
     drift: Watch = field(default_factory=Watch)
+    hold: Doubt = field(default_factory=Doubt)
     retention: Rules = field(default_factory=Rules)
     basis: BasisChoices = field(default_factory=BasisChoices)
     fit: FitChoices = field(default_factory=FitChoices)

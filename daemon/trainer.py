@@ -1,8 +1,9 @@
 """The Trainer as a Ray Serve application, and the child process that runs it on one machine.
 
-Routes: POST /fit, /shard and /basis (deployment Trainer), POST /predict (deployment Predictor), GET /ready and
-/predict/ready, and GET /progress/BASIS, which tells numbers of a Basis in training, whoever trains it. Every POST
-carries one sealed envelope and gets one sealed answer (daemon/transport.py); Ray sees ciphertext and sizes.
+Routes: POST /fit, /shard and /basis (deployment Trainer), POST /predict and /predict/generate (deployment Predictor),
+GET /ready and /predict/ready, and GET /progress/BASIS, which tells numbers of a Basis in training, whoever trains it.
+Every POST carries one sealed envelope and gets one sealed answer (daemon/transport.py), /predict/generate one in sealed
+frames (daemon/frames.py); Ray sees ciphertext and sizes.
 No exception leaves a replica: its text could hold what somebody wrote. Ray repeats nothing; the run's lease does.
 
 The child reads one line of JSON, a ChildOrder, from its standard input and lives until that input ends: when the
@@ -31,11 +32,11 @@ from ray.serve.config import AutoscalingConfig
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-import plora
 from daemon import telemetry
 from daemon.errors import DaemonError
-from daemon.models import Models
+from daemon.models import Models, load_base
 from daemon.pipeline import Pipeline
+from daemon.predictor_replica import MAX_REQUEST_BYTES, REQUESTS_AT_ONCE, PredictorReplica
 from daemon.spool import Spool
 from daemon.telemetry_choices import OtlpChoices
 from daemon.telemetry_context import HEADER, parse
@@ -45,7 +46,6 @@ from daemon.work import answer, receive, reply
 from storage.sealing import Unreadable
 from storage.transport_keys import Keys, TransportKeys, TransportKeyUnknown
 
-MAX_REQUEST_BYTES = 1 << 28
 SHUTDOWN_S = 20.0
 DRAIN_S = 300.0
 """What a replica that makes way is given to finish the cohorts it has already taken."""
@@ -71,7 +71,7 @@ class Replica:
     starts another, and holds back requests until that one is ready: none of them fails.
     """
 
-    def __init__(self, order: TrainerOrder, niceness: int = 0) -> None:
+    def __init__(self, order: TrainerOrder, niceness: int) -> None:
         os.nice(niceness)
         telemetry.configure(OtlpChoices(order.otlp), "trainer")
         torch.set_num_threads(order.threads)
@@ -154,17 +154,6 @@ def held_models(order: TrainerOrder, keys: Keys) -> Models:
     return Models(load_base(order), spool=spool, train=train)
 
 
-def load_base(order: TrainerOrder) -> plora.BaseModel:
-    """The BaseModel that `order` names. Raises a plora.PLoRAError."""
-    return plora.load(
-        order.model,
-        kind=plora.Kind(order.kind),
-        device=order.device,
-        max_tokens=order.max_tokens,
-        revision=order.revision,
-    )
-
-
 def local_share(order: TrainerOrder) -> float:
     """What each replica and each worker can have of the GPUs of this machine."""
     if order.device == "cpu" or not torch.cuda.is_available():
@@ -184,12 +173,14 @@ def basis_cpus(order: TrainerOrder) -> int:
 
 def trainer_app(order: TrainerOrder) -> serve.Application:
     """The application at /: fits cohorts and trains Bases."""
-    return _deployment("Trainer", order, order.replicas, order.most_replicas).bind(order, TRAINER_NICENESS)
+    made = _deployment(Replica, "Trainer", order, order.replicas, order.most_replicas)
+    return made.bind(order, TRAINER_NICENESS)
 
 
 def predictor_app(order: TrainerOrder) -> serve.Application:
     """The application at /predict."""
-    return _deployment("Predictor", order, order.predictors, 0).bind(order)
+    made = _deployment(PredictorReplica, "Predictor", order, order.predictors, 0)
+    return made.options(max_ongoing_requests=REQUESTS_AT_ONCE).bind(order)
 
 
 def build_trainer(args: dict[str, object]) -> serve.Application:
@@ -264,12 +255,14 @@ def _follow_parent(stopped: threading.Event) -> None:
     os._exit(1)
 
 
-def _deployment(name: str, order: TrainerOrder, replicas: int, most: int) -> serve.Deployment:
+def _deployment(
+    replica: type[Replica | PredictorReplica], name: str, order: TrainerOrder, replicas: int, most: int
+) -> serve.Deployment:
     resources: dict[str, float] = {"num_cpus": order.cpus}
     if order.gpu_share:
         resources["num_gpus"] = order.gpu_share  # it then sees this GPU and no other
     return serve.deployment(
-        Replica,
+        replica,
         name=name,
         num_replicas=replicas if most <= replicas else "auto",
         autoscaling_config=None if most <= replicas else _autoscaling(replicas, most),

@@ -1,14 +1,12 @@
 """How the daemon asks a Trainer: the same sealed bytes over HTTP to Ray Serve, or to functions in this process."""
 
-import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol, TypeVar
 
-import httpx
-
-from daemon.errors import DaemonError
+from daemon.frames import read_frames
 from daemon.messages import (
     Answer,
     BasisMissing,
@@ -18,96 +16,47 @@ from daemon.messages import (
     FitAnswer,
     FitRequest,
     ForgetShards,
-    PredictAnswer,
-    PredictRequest,
     ShardRequest,
     ShardsKept,
     ShardsMissing,
     WorkFailed,
     decode_answer,
-    decode_progress,
     encode_request,
 )
 from daemon.messages import Request as WorkRequest
+from daemon.predict_messages import (
+    AdaptersMissing,
+    Carried,
+    GenerateRequest,
+    Named,
+    Piece,
+    PredictAnswer,
+    PredictRequest,
+    Refused,
+)
 from daemon.shards import Shard, name_of
-from daemon.telemetry_context import carried
-from daemon.transport import KEY_UNKNOWN, Body, Head, Purpose, decode_unknown, head_of, seal_request, unseal_answer
+from daemon.trainer_errors import TrainerFailed, TrainerLacksKey, TrainerLost, TrainerRefused, TrainerRefuses
+from daemon.transport import Body, Head, Purpose, head_of, seal_request, unseal_answer
 from storage.sealing import Unreadable
 from storage.transport_keys import Keys, TransportKeyUnknown, numbered
 
-if TYPE_CHECKING:
-    from daemon.models import Models
-
-PROGRESS_S = 5.0
-BUSY = frozenset({502, 503, 504})
 ROUNDS = 3
 """How often a population may change, or be lost by a Trainer, while it is sent."""
 
 Shards = Callable[[], Iterable[Shard]]
 """A population, read anew at every call."""
 
+Contents = Callable[[Named], bytes | None]
+"""The bytes of an adapter by its name, None where it is gone."""
 
-class TrainerError(DaemonError):
-    """Root of what asking a Trainer can raise. `code` is short and stable, for metrics and rows."""
-
-    code = "trainer_error"
-
-
-class TrainerUnavailable(TrainerError):
-    """No Trainer took the request: ask again later."""
-
-    code = "trainer_unavailable"
-
-    def __str__(self) -> str:
-        return "no trainer can be reached: wait until it has started"
-
-
-class TrainerLacksKey(TrainerUnavailable):
-    """The Trainer has no key of the number that the request names: `newest` is its newest, which we lack."""
-
-    code = "trainer_lacks_key"
-
-    def __init__(self, newest: int) -> None:
-        super().__init__(newest)
-        self.newest = newest
-
-    def __str__(self) -> str:
-        return (
-            f"the trainer's newest transport key is number {self.newest}, which is rolled: give it the daemon's newest"
-        )
-
-
-class TrainerLost(TrainerError):
-    """A Trainer took the request and never answered: it died, or ran out of time. Ask again."""
-
-    code = "trainer_lost"
-
-    def __str__(self) -> str:
-        return "the trainer was lost while it worked: ask again"
-
-
-class TrainerRefused(TrainerError):
-    """The Trainer could not unseal the request, or we not its answer: the two do not hold the same transport key."""
-
-    code = "trainer_refused"
-
-    def __str__(self) -> str:
-        return "the trainer and the daemon do not understand each other: give both the same transport key and release"
-
-
-class TrainerFailed(TrainerError):
-    """The Trainer answered that the whole request failed."""
-
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
-
-    def __str__(self) -> str:
-        return f"the trainer failed with {self.code}"
+Result = TypeVar("Result")
 
 
 class TrainerClient(Protocol):
-    """What the scheduler and the predictor need of a Trainer. `basis` is called only if the Trainer lacks the Basis."""
+    """What the scheduler and the predictor need of a Trainer.
+
+    `basis` is called only if the Trainer lacks the Basis, `adapter` for each adapter that it lacks.
+    """
 
     def ready(self) -> bool: ...
 
@@ -119,7 +68,9 @@ class TrainerClient(Protocol):
 
     def forget_population(self, basis: str) -> None: ...
 
-    def predict(self, request: PredictRequest, basis: Callable[[], bytes]) -> PredictAnswer: ...
+    def predict(self, request: PredictRequest, basis: Callable[[], bytes], adapter: Contents) -> PredictAnswer: ...
+
+    def generate(self, request: GenerateRequest, basis: Callable[[], bytes], adapter: Contents) -> Iterator[Piece]: ...
 
     def close(self) -> None: ...
 
@@ -173,12 +124,47 @@ class SealedTrainer(ABC):
                     if not isinstance(answer, ShardsKept):
                         raise TrainerRefused
 
-    def predict(self, request: PredictRequest, basis: Callable[[], bytes]) -> PredictAnswer:
+    def predict(self, request: PredictRequest, basis: Callable[[], bytes], adapter: Contents) -> PredictAnswer:
         """Raises a TrainerError."""
-        answer = self._with_basis(head_of(Purpose.PREDICT), request, basis)
-        if not isinstance(answer, PredictAnswer) or len(answer.predictions) != len(request.rows):
-            raise TrainerRefused
-        return answer
+        attachment = b""
+        for _ in range(ROUNDS):
+            answer = self._ask(head_of(Purpose.PREDICT), request, attachment)
+            if isinstance(answer, BasisMissing):  # another replica may take the repetition: it gets the bytes with it
+                attachment = basis()
+            elif isinstance(answer, AdaptersMissing):
+                names = (row.adapter for row in request.rows)
+                request = replace(request, adapters=_carried(names, answer, adapter))
+            elif isinstance(answer, PredictAnswer) and len(answer.predictions) == len(request.rows):
+                return answer
+            else:
+                raise TrainerRefused
+        raise TrainerLost
+
+    def generate(self, request: GenerateRequest, basis: Callable[[], bytes], adapter: Contents) -> Iterator[Piece]:
+        """The pieces of a text, as they are written; the last one says why it ended. Close the iterator to end it.
+
+        Raises a TrainerError, before the first piece wherever that can be known by then.
+        """
+        attachment = b""
+        for _ in range(ROUNDS):
+            pieces = self._keyed(lambda number, key: self._pieces(number, key, request, attachment))  # noqa: B023
+            first = next(pieces)
+            if isinstance(first, BasisMissing):
+                attachment = basis()
+            elif isinstance(first, AdaptersMissing):
+                request = replace(request, adapters=_carried([request.adapter], first, adapter))
+            elif isinstance(first, Piece):
+                return _told(first, pieces)
+            else:
+                raise TrainerRefused
+        raise TrainerLost
+
+    def _pieces(self, number: int, key: bytes, request: GenerateRequest, attachment: bytes) -> Iterator[Answer]:
+        """What a stream tells, until its last frame. The request is sent before this returns."""
+        head = replace(head_of(Purpose.GENERATE), key=number)
+        opening = self._open(seal_request(key, head, Body(encode_request(request), attachment)))
+        chunks = opening.__enter__()
+        return _answers(key, head, chunks, opening)
 
     def _with_basis(self, head: Head, request: WorkRequest, basis: Callable[[], bytes]) -> Answer:
         answer = self._ask(head, request)
@@ -187,16 +173,20 @@ class SealedTrainer(ABC):
         return answer
 
     def _ask(self, head: Head, request: WorkRequest, attachment: bytes = b"") -> Answer:
-        number, key = self._keys.newest()
         body = Body(encode_request(request), attachment)
+        return self._keyed(lambda number, key: self._ask_under(number, key, head, body))
+
+    def _keyed(self, ask: Callable[[int, bytes], Result]) -> Result:
+        """`ask` under our newest key; once more under the Trainer's newest where it lacks ours and we have that."""
+        number, key = self._keys.newest()
         try:
-            return self._ask_under(number, key, head, body)
+            return ask(number, key)
         except TrainerLacksKey as lacking:
             try:
                 key = self._keys.of(lacking.newest)
             except TransportKeyUnknown:
                 raise lacking from None
-            return self._ask_under(lacking.newest, key, head, body)
+            return ask(lacking.newest, key)
 
     def _ask_under(self, number: int, key: bytes, head: Head, request: Body) -> Answer:
         head = replace(head, key=number)
@@ -206,99 +196,60 @@ class SealedTrainer(ABC):
             answer = decode_answer(body.document, body.attachment)
         except (Unreadable, ValueError):
             raise TrainerRefused from None  # pydantic's error quotes what it read
-        if isinstance(answer, WorkFailed):
-            raise TrainerFailed(answer.failed)
-        return answer
+        return _unless_failed(answer)
 
     @abstractmethod
     def _carry(self, purpose: Purpose, envelope: bytes) -> bytes: ...
 
+    @abstractmethod
+    def _open(self, envelope: bytes) -> AbstractContextManager[Iterable[bytes]]:
+        """The frames of a text, in any pieces; at the end of the `with` nobody waits for more."""
 
-class HttpTrainer(SealedTrainer):
-    """A Trainer behind HTTP. `url` says where it is now, or None while it is down."""
 
-    def __init__(
-        self,
-        url: Callable[[], str | None],
-        keys: Keys | bytes,
-        *,
-        timeout_s: float = 1800.0,
-        basis_timeout_s: float = 7 * 86_400.0,
-    ) -> None:
-        super().__init__(keys)
-        self._url, self._basis_timeout = url, httpx.Timeout(basis_timeout_s, connect=5.0)
-        timeout = httpx.Timeout(timeout_s, connect=5.0)
-        self._client = httpx.Client(timeout=timeout, trust_env=False, limits=httpx.Limits(keepalive_expiry=5.0))
+def _unless_failed(answer: Answer) -> Answer:
+    if isinstance(answer, WorkFailed):
+        raise TrainerFailed(answer.failed)
+    if isinstance(answer, Refused):
+        raise TrainerRefuses(answer.refused)
+    return answer
 
-    def ready(self) -> bool:
-        """Whether it is worth asking."""
-        return self._url() is not None
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
-
-    def progress(self, basis: str) -> BasisProgress | None:
-        url = self._url()
+def _answers(
+    key: bytes, head: Head, chunks: Iterable[bytes], opening: AbstractContextManager[Iterable[bytes]]
+) -> Iterator[Answer]:
+    """What each frame says. Raises TrainerLost where the stream is cut, TrainerRefused where it is not ours."""
+    with _closing(opening):
         try:
-            response = self._client.get(f"{url}/progress/{basis}", timeout=PROGRESS_S) if url else None
-            return decode_progress(response.content) if response is not None and response.is_success else None
-        except (httpx.HTTPError, RuntimeError, ValueError):
-            return None
-
-    def _carry(self, purpose: Purpose, envelope: bytes) -> bytes:
-        url = self._url()
-        if url is None:
-            raise TrainerUnavailable
-        timeout = self._basis_timeout if purpose is Purpose.BASIS else self._client.timeout
-        try:
-            address, headers = f"{url}/{purpose.value}", carried()
-            response = self._client.post(address, content=envelope, timeout=timeout, headers=headers)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout):
-            raise TrainerUnavailable from None
-        except (httpx.HTTPError, RuntimeError):  # RuntimeError: the client was closed meanwhile
+            for document in read_frames(key, head, chunks):
+                yield _unless_failed(decode_answer(document, b""))
+        except (Unreadable, ValueError):
             raise TrainerLost from None
-        if response.status_code == httpx.codes.OK:
-            return response.content
-        if response.status_code == KEY_UNKNOWN:
-            raise TrainerLacksKey(decode_unknown(response.content))
-        if response.status_code in BUSY:
-            raise TrainerUnavailable
-        raise TrainerRefused if response.is_client_error else TrainerLost
 
 
-class InProcessTrainer(SealedTrainer):
-    """The same bytes through the same functions in this process, one request at a time. Loads its model when asked."""
+@contextmanager
+def _closing(opening: AbstractContextManager[Iterable[bytes]]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        opening.__exit__(None, None, None)
 
-    def __init__(self, load: Callable[[], "Models"], keys: Keys | bytes) -> None:
-        super().__init__(keys)
-        self._load = load
-        self._models: Models | None = None
-        self._lock = threading.Lock()
 
-    def ready(self) -> bool:
-        """Always: there is nothing to wait for."""
-        return True
+def _told(first: Piece, pieces: Iterator[Answer]) -> Iterator[Piece]:
+    yield first
+    if first.finish is None:
+        for piece in pieces:
+            if not isinstance(piece, Piece):
+                raise TrainerRefused
+            yield piece
 
-    def progress(self, basis: str) -> BasisProgress | None:
-        models = self._models
-        return None if models is None else models.spool.progress(basis)
 
-    def close(self) -> None:
-        """Let the model go."""
-        with self._lock:
-            self._models = None
-
-    def _carry(self, purpose: Purpose, envelope: bytes) -> bytes:  # noqa: ARG002 - the envelope says it too
-        from daemon.work import answer, receive, reply  # noqa: PLC0415 - torch is loaded only where work is done
-
-        try:
-            received = receive(self._keys, envelope)
-        except TransportKeyUnknown as unknown:
-            raise TrainerLacksKey(unknown.newest) from None
-        except Unreadable:
-            raise TrainerRefused from None
-        with self._lock:
-            self._models = self._models or self._load()
-            answered = answer(self._models, received)
-        return reply(received, answered)
+def _carried(names: Iterable[Named | None], missing: AdaptersMissing, adapter: Contents) -> tuple[Carried, ...]:
+    """The adapters that are missing. Raises TrainerLost where one is gone since it was looked up."""
+    found = []
+    for name in dict.fromkeys(name for name in names if name is not None):
+        if name.digest in missing.adapters_missing:
+            content = adapter(name)
+            if content is None:
+                raise TrainerLost
+            found.append(Carried(name, content))
+    return tuple(found)

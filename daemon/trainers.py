@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from daemon.errors import DaemonError
+from daemon.http_trainer import HttpTrainer
+from daemon.in_process_trainer import InProcessTrainer
 from daemon.ray_child import RayChild
 from daemon.settings import Settings
-from daemon.trainer_client import HttpTrainer, InProcessTrainer, TrainerClient
+from daemon.trainer_client import TrainerClient
 from daemon.trainer_order import TrainerOrder
 from storage import KeyRing
 from storage.transport_keys import Keys

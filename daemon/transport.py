@@ -39,6 +39,7 @@ class Purpose(Enum):
     BASIS = "basis"
     SHARD = "shard"
     PREDICT = "predict"
+    GENERATE = "generate"
 
 
 class Direction(Enum):
@@ -46,6 +47,7 @@ class Direction(Enum):
 
     REQUEST = b"request"
     ANSWER = b"answer"
+    FRAME = b"frame"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,16 @@ def seal_answer(key: bytes, head: Head, body: Body) -> bytes:
 def unseal_answer(key: bytes, head: Head, sealed: bytes) -> Body:
     """The reverse. Raises Unreadable unless it is the answer to this very request."""
     return _unseal(key, head.encode(), Direction.ANSWER, sealed)
+
+
+def seal_frame(key: bytes, head: Head, place: bytes, document: bytes) -> bytes:
+    """One part of an answer that is told in parts, sealed to its `place` among them."""
+    return seal_message(key, _context(head.encode(), Direction.FRAME) + place, document)
+
+
+def unseal_frame(key: bytes, head: Head, place: bytes, sealed: bytes) -> bytes:
+    """The reverse. Raises Unreadable unless it is the part at this very place of the answer to this very request."""
+    return unseal_message(key, _context(head.encode(), Direction.FRAME) + place, sealed)
 
 
 def encode_unknown(newest: int) -> bytes:

@@ -4,23 +4,17 @@ A Trainer keeps a BaseModel and the Bases it was last given, and nothing of any 
 before it answers; Python gives no way to zero its strings, so texts live until the request's values are collected.
 """
 
-import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import plora
 from daemon.members import fit_cohort
 from daemon.messages import (
     Answer,
-    BasisMissing,
     BasisRequest,
     BasisTrained,
     FitRequest,
     ForgetShards,
-    PredictAnswer,
-    Prediction,
-    PredictRequest,
     Request,
     ShardRequest,
     ShardsKept,
@@ -31,6 +25,8 @@ from daemon.messages import (
 )
 from daemon.models import Models
 from daemon.population import Crowd, Made, train
+from daemon.predict_messages import PredictRequest
+from daemon.predicting import predict
 from daemon.telemetry_runs import fitting
 from daemon.transport import Body, Head, Purpose, key_named, seal_answer, unseal_request
 from storage.sealing import Unreadable
@@ -80,6 +76,33 @@ def answer(models: Models, received: Received) -> Answer:
         return WorkFailed(type(error).__name__)
 
 
+def answer_all(models: Models, received: Sequence[Received]) -> list[Answer]:
+    """Answer many requests for predictions together. One thread at a time."""
+    answers: dict[int, Answer] = {}
+    asked: dict[int, PredictRequest] = {}
+    for at, each in enumerate(received):
+        try:
+            asked[at] = _prediction(models, each)
+        except Exception as error:  # noqa: BLE001 - around a request: its text may hold content and goes nowhere
+            answers[at] = WorkFailed(type(error).__name__)
+    answers.update(zip(asked, predict(models, list(asked.values())), strict=True))
+    return [answers[at] for at in range(len(received))]
+
+
+def _prediction(models: Models, received: Received) -> PredictRequest:
+    """What is asked, the Basis that came along taken in."""
+    if received.head.purpose is not Purpose.PREDICT or not isinstance(received.request, PredictRequest):
+        raise Unreadable("the request")
+    if received.attachment:
+        models.give(received.attachment)
+    return received.request
+
+
+def rows_of(received: Received) -> int:
+    """How many rows a request brings."""
+    return len(received.request.rows) if isinstance(received.request, PredictRequest) else 1
+
+
 def reply(received: Received, answered: Answer) -> bytes:
     """Seal the answer under the key of the request. May run beside `answer` to another."""
     return seal_answer(received.key, received.head, Body(*encode_answer(answered)))
@@ -115,16 +138,6 @@ def forget_shards(models: Models, request: ForgetShards) -> ShardsKept:
     return ShardsKept(0)
 
 
-def predict(models: Models, request: PredictRequest) -> PredictAnswer | BasisMissing:
-    """Answer every row, each with its own adapter, in one batch."""
-    basis = models.basis(request.basis)
-    if basis is None:
-        return BasisMissing(request.basis)
-    with _adapters([row.adapter for row in request.rows]) as adapters:
-        answers = plora.predict(models.base, basis, [row.text for row in request.rows], adapters)
-    return PredictAnswer(tuple(_prediction(basis.kind, answer) for answer in answers))
-
-
 def _perform(models: Models, purpose: Purpose, request: Request) -> Answer:
     match purpose, request:
         case Purpose.FIT, FitRequest():
@@ -137,23 +150,6 @@ def _perform(models: Models, purpose: Purpose, request: Request) -> Answer:
         case Purpose.SHARD, ForgetShards():
             return forget_shards(models, request)
         case Purpose.PREDICT, PredictRequest():
-            return predict(models, request)
+            return predict(models, [request])[0]
         case _:
             raise Unreadable("the request")
-
-
-@contextmanager
-def _adapters(contents: Sequence[bytes | None]) -> Iterator[list[plora.Adapter | None]]:
-    """The adapters in `contents`, zeroed at the end of the `with`. Equal bytes are read once."""
-    read = {content: plora.loads_adapter(content) for content in set(contents) if content}
-    try:
-        yield [read[content] if content else None for content in contents]
-    finally:
-        for adapter in read.values():
-            adapter.vector.zero_()
-
-
-def _prediction(kind: plora.Kind, answer: plora.Answer) -> Prediction:
-    label, text = (answer.answer, None) if kind is plora.Kind.CLASSIFICATION else (None, answer.answer)
-    confidence = answer.confidence if math.isfinite(answer.confidence) else 0.0
-    return Prediction(label, text, confidence, dict(answer.probabilities))

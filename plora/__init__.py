@@ -11,6 +11,7 @@ from .adapter import Adapter
 from .attachment import Attachment, attach, attached
 from .basemodel import BaseModel, fingerprint, load, targets_of, wrap
 from .basis import Basis, BasisSpec, Kind, find_targets, fresh_basis
+from .calibration import Calibration, calibrate, expected_error
 from .checkpoints import Checkpoint, dumps_checkpoint, loads_checkpoint
 from .codec import dumps, loads_adapter, loads_basis, loads_statistics
 from .engine import Engine, Precision
@@ -45,7 +46,7 @@ from .fitting import fit
 from .generation import Crew, Prompt, Sampling, Written, encode_prompt
 from .links import Link
 from .lowrank import LowRankAdapter
-from .lowrank_codec import loads_low_rank
+from .lowrank_codec import dumps_low_rank, is_low_rank, loads_low_rank
 from .lowrank_fitting import fit_low_rank
 from .lowrank_outcome import LowRankFitted, LowRankSettings
 from .objective import MutualInformation
@@ -71,6 +72,7 @@ __all__ = [
     "BaseModelNotFound",
     "Basis",
     "BasisSpec",
+    "Calibration",
     "Candidate",
     "ChangedPopulation",
     "Checkpoint",
@@ -129,14 +131,18 @@ __all__ = [
     "WrongShape",
     "attach",
     "attached",
+    "calibrate",
     "dumps",
     "dumps_checkpoint",
+    "dumps_low_rank",
     "encode_prompt",
+    "expected_error",
     "find_targets",
     "fingerprint",
     "fit",
     "fit_low_rank",
     "fresh_basis",
+    "is_low_rank",
     "load",
     "loads_adapter",
     "loads_basis",

@@ -19,6 +19,11 @@ def dumps_low_rank(value: LowRankAdapter) -> bytes:
     return LOW_RANK_MAGIC + hashlib.sha256(body).digest() + body
 
 
+def is_low_rank(data: bytes) -> bool:
+    """Whether `data` says that it is a LowRankAdapter, not an Adapter."""
+    return data.startswith(LOW_RANK_MAGIC)
+
+
 def loads_low_rank(data: bytes) -> LowRankAdapter:
     """The LowRankAdapter in `data`. Raises MalformedAdapter, which names the check or tensor that failed."""
     try:

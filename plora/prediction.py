@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import GenerationMixin
 
 from .attachment import Attachment, attached
@@ -51,7 +51,8 @@ def predict(
             if basis.kind is Kind.CLASSIFICATION:
                 answers += _classify(base, live, encoded[part], adapters[part])
             else:
-                answers += _continue(base, live, encoded[part], adapters[part], max_new_tokens)
+                with live.use(adapters[part]):
+                    answers += continued(base, base.module, encoded[part], max_new_tokens)
     return answers
 
 
@@ -76,27 +77,25 @@ def answer_of(labels: Sequence[str], chances: Tensor) -> Answer:
     return Answer(best, shares[best], shares)
 
 
-def _continue(
-    base: BaseModel, live: Attachment, encoded: Sequence[tuple[int, ...]], users: Sequence[User], max_new_tokens: int
+def continued(
+    base: BaseModel, module: nn.Module, encoded: Sequence[tuple[int, ...]], max_new_tokens: int
 ) -> list[Answer]:
-    """Greedy continuation, prompts padded on the left: all rows grow at the same end."""
+    """Greedy continuations by `module`, on which the rows' users are. Padded on the left: all grow at the same end."""
     width = max(len(ids) for ids in encoded)
     ids = torch.full((len(encoded), width), pad_id(base))
     mask = torch.zeros(len(encoded), width, dtype=torch.long)
     for row, prompt in enumerate(encoded):
         ids[row, width - len(prompt) :] = torch.tensor(prompt)
         mask[row, width - len(prompt) :] = 1
-    model = cast(GenerationMixin, base.module)
-    with live.use(users):
-        out = model.generate(
-            input_ids=ids.to(base.device),
-            attention_mask=mask.to(base.device),
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            pad_token_id=pad_id(base),
-            return_dict_in_generate=True,
-            output_scores=True,
-        )
+    out = cast(GenerationMixin, module).generate(
+        input_ids=ids.to(base.device),
+        attention_mask=mask.to(base.device),
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        pad_token_id=pad_id(base),
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
     tokens = out.sequences[:, width:].cpu()
     chances = torch.stack(out.scores, dim=1).float().log_softmax(-1).cpu()  # (rows, new, vocabulary)
     chosen = chances.gather(2, tokens[:, :, None])[..., 0]

@@ -10,9 +10,10 @@ from .basis import Basis, Kind
 from .engine import Engine, Precision
 from .errors import WrongKind
 from .examples import encode_text, pad_id
+from .layer import Changes
 from .lowrank import stacked
 from .passes import logits_of
-from .prediction import Answer, answer_of
+from .prediction import ROWS_PER_BATCH, Answer, answer_of, continued
 from .users import User, check_users, vectors_of
 
 TOKENS_PER_PASS = 2_048
@@ -47,6 +48,23 @@ class Speaker:
                 found[at] = answer_of(self.basis.labels, row)
         return [each for each in found if each is not None]
 
+    @torch.no_grad()
+    def go_on(self, texts: Sequence[str], users: Sequence[User], most_tokens: int) -> list[Answer]:
+        """The likeliest continuation of each text, as its user. Raises WrongKind, and what `check` raises."""
+        if self.basis.kind is Kind.CLASSIFICATION:
+            raise WrongKind(self.basis.kind.value)
+        check_users(users, self.basis)
+        encoded, found = [encode_text(self.base, text) for text in texts], list[Answer]()
+        for start in range(0, len(texts), ROWS_PER_BATCH):
+            part = slice(start, start + ROWS_PER_BATCH)
+            with self.engine.rows.use(*self._worn(users[part])):
+                found += continued(self.base, self.engine.module, encoded[part], most_tokens)
+        return found
+
+    def _worn(self, users: Sequence[User]) -> tuple[Tensor, Changes | None]:
+        device = self.base.device
+        return vectors_of(users, self.basis).to(device), stacked(users, self.basis, device)
+
     def _chances(self, encoded: Sequence[tuple[int, ...]], users: Sequence[User]) -> Tensor:
         """(rows, labels) probabilities."""
         device = self.base.device
@@ -56,9 +74,8 @@ class Speaker:
         for row, tokens in enumerate(encoded):
             ids[row, : len(tokens)] = torch.tensor(tokens)
             mask[row, : len(tokens)] = 1
-        vectors = vectors_of(users, self.basis).to(device)
-        changes = stacked(users, self.basis, device)
-        return logits_of(self.engine, ids.to(device), mask.to(device), vectors, changes).softmax(-1).float().cpu()
+        worn = self._worn(users)
+        return logits_of(self.engine, ids.to(device), mask.to(device), *worn).softmax(-1).float().cpu()
 
 
 def _passes(lengths: Sequence[int]) -> list[list[int]]:

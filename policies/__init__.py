@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from policies import access, attempts, cohort, drift, promotion, refit, retention, selection, trigger
+from policies import access, attempts, cohort, drift, hold, promotion, refit, retention, selection, trigger
 from policies.decision import Decision
 from policies.facts import InvalidFact, PolicyError
 
@@ -34,4 +34,5 @@ class Policies:
     )
     watch: Callable[[drift.Fresh | None, drift.Watch], drift.Steady | drift.Drifted | drift.RollBack] = drift.watch
     since: Callable[[float, float], drift.BeginAnew | drift.GoOn] = drift.since
+    consider: Callable[[hold.Answerable, hold.Doubt], hold.Give | hold.Hold] = hold.consider
     keep: Callable[[retention.Inventory, retention.Rules, datetime], retention.Keep] = retention.keep

@@ -72,6 +72,7 @@ from storage.records import (
 from storage.replaying import Replayed
 from storage.scrubbing import BlobScrub
 from storage.sealing import seal_message, unseal_message
+from storage.serving import Served, Serving, Servings
 from storage.states import TRANSITIONS, BasisState, EpochState, EventKind, RunState, Spent, UserState, VersionState
 from storage.store import Store
 from storage.switches import Switch
@@ -128,6 +129,9 @@ __all__ = [
     "RunState",
     "SchemaBehind",
     "SchemaTooNew",
+    "Served",
+    "Serving",
+    "Servings",
     "Spent",
     "Stage",
     "StaleEpoch",

@@ -1,6 +1,6 @@
 """The reading half of the Store: every method is one snapshot, and none waits for a writer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -15,6 +15,7 @@ from storage import (
     materials,
     runs,
     schema,
+    serving,
     switches,
     synthetic,
     tenants,
@@ -39,6 +40,8 @@ from storage.records import (
     Tenant,
     User,
 )
+from storage.sealing import derive
+from storage.serving import Servings
 from storage.states import RunState
 from storage.switches import Switch
 
@@ -89,6 +92,16 @@ class Readings:
         """The user of this external id; the forgotten one while only a tombstone is left."""
         with self._read() as connection:
             return users.find(connection, self._keys, tenant, external_id)
+
+    def serving(self, tenant: str, whom: Collection[str], *, previous: bool = False) -> Servings:
+        """What answers for each of `whom` that is an active user; with `previous` also what served them before."""
+        with self._read() as connection:
+            return serving.read(connection, self._keys, tenant, whom, previous=previous)
+
+    def answer_key(self, tenant: str) -> bytes:
+        """32 bytes that seal what a tenant's answers are called. Raises UnknownTenant."""
+        with self._read() as connection:
+            return derive(tenants.key_of(connection, self._keys, tenant).secret, b"answers/1")
 
     def user_by_id(self, user: str) -> User | None:
         with self._read() as connection:

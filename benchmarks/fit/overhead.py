@@ -23,13 +23,15 @@ import torch
 import plora
 from daemon.bases import BasisContents
 from daemon.choices import FitChoices
+from daemon.http_trainer import HttpTrainer
+from daemon.in_process_trainer import InProcessTrainer
 from daemon.messages import BasisRequest, BasisTrained, FitAnswer, FitRequest
 from daemon.metrics import Metrics
 from daemon.models import Models
 from daemon.ray_child import RayChild
 from daemon.scheduler import Scheduler
 from daemon.settings import Settings
-from daemon.trainer_client import HttpTrainer, InProcessTrainer, TrainerClient
+from daemon.trainer_client import TrainerClient
 from daemon.trainer_order import TrainerOrder
 from policies import Policies
 from policies.promotion import Promote

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from benchmarks.store.crowd import fill
 from benchmarks.store.places import START, Place
 from benchmarks.store.rows import Cost
+from daemon.http_trainer import HttpTrainer
 from daemon.metrics import Metrics
 from daemon.scheduler import Scheduler
 from daemon.settings import Settings
-from daemon.trainer_client import HttpTrainer
 from policies import Policies
 from policies.trigger import Limits
 from storage import FinishedRun, Run, RunState

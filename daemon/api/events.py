@@ -131,7 +131,6 @@ def _record(parts: Parts, caller: Caller, headers: Sequence[tuple[str, str]], bo
         actor=caller.id,
         labels=lambda: parts.labels.of(caller.tenant),
         default_consent=parts.settings.default_consent,
-        forgotten=parts.predictor.forget,
     )
     acceptable = _within_rates(parts, _without_forbidden(parsed, caller), caller)
     outcomes = recording.record(acceptable, parts.now())

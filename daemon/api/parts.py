@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from daemon.answering import Answering
 from daemon.api.oidc import Verifier
 from daemon.considering import Considering
 from daemon.denials import Denials
@@ -42,6 +43,7 @@ class Parts:
     labels: Labels
     considering: Considering
     predictor: Predictor
+    answering: Answering
     basis_progress: Callable[[int], BasisProgress | None]
     trainer_ready: Callable[[], bool]
     causes: Callable[[], list[Cause]]

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Path
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from daemon.events import TEXT_BYTES, USER_CHARS
+from daemon.events import USER_CHARS
 
 USER_PATTERN = r"^[^\x00-\x1f\x7f-\x9f/]+$"
 UserId = Annotated[
@@ -180,37 +180,6 @@ class DeadLetterView(BaseModel):
     """What is tried again."""
 
     retried: list[RunRetried]
-
-
-class PredictInput(Request):
-    """One text, read as one user would."""
-
-    user: UserId
-    text: Annotated[str, Field(max_length=TEXT_BYTES)]
-
-
-class PredictRequest(Request):
-    """Texts of any users, answered in one pass."""
-
-    inputs: Annotated[list[PredictInput], Field(min_length=1)]
-
-
-class PredictAnswer(BaseModel):
-    """A label or a text, how sure the model is, and whose adapter spoke."""
-
-    label: str | None
-    text: str | None
-    confidence: float
-    probabilities: dict[str, float]
-    version: Annotated[int | None, Field(description="the adapter's version; null for the generic model")]
-    generic: bool
-    basis: str
-
-
-class PredictAnswers(BaseModel):
-    """One answer for each input, in order."""
-
-    answers: list[PredictAnswer]
 
 
 class RollbackRequest(Request):

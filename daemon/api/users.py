@@ -131,7 +131,6 @@ def forget(parts: OwnParts, caller: Forgetting, user: UserPath) -> ReceiptView:
     receipt = parts.store.forget(caller.tenant, check_user(user), caller.id, parts.now())
     if receipt is None:
         raise Problem(404, "unknown_user", "this tenant has no such user")
-    parts.predictor.forget(receipt.user)
     logs.write("forgotten", {"user": receipt.user, "events": receipt.events, "caller": caller.id})
     return receipt_view(receipt)
 

@@ -107,7 +107,7 @@ def test_newcomers_and_old_users_of_many_daemons_in_one_batch_never_wait_in_a_ci
     problems: list[Exception] = []
 
     def record(opened: Store, number: int) -> None:
-        order = random.Random(number)  # noqa: S311
+        order = random.Random(number)
         try:
             for at in range(40):
                 whom = [at // 2 * 4 + each for each in range(8)]  # half of them newcomers, the same for everybody

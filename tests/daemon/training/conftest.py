@@ -11,15 +11,18 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 import plora
+from daemon.arms import CurrentArm
 from daemon.bases import BasisContents
 from daemon.choices import BasisChoices
+from daemon.in_process_trainer import InProcessTrainer
 from daemon.messages import BasisRequest, BasisTrained
 from daemon.metrics import Metrics
 from daemon.models import Models
-from daemon.predictor import Predictor
+from daemon.predict_messages import Prediction
+from daemon.predictor import Asked, Predictor
 from daemon.scheduler import Scheduler
 from daemon.settings import Settings
-from daemon.trainer_client import InProcessTrainer, TrainerClient
+from daemon.trainer_client import TrainerClient
 from policies import Policies
 from policies.trigger import Limits
 from storage import EventKind, KeyRing, NewEvent, Store
@@ -126,7 +129,7 @@ def assembled(
     scheduler = Scheduler(
         store, Policies(), trainer, settings, metrics=metrics, now=clock.now, contents=contents, stop_s=stop_s
     )
-    predictor = Predictor(store, trainer, contents)
+    predictor = Predictor(store, trainer, contents, CurrentArm())
     return Training(store, tenant, trainer, settings, clock, metrics, scheduler, predictor)
 
 
@@ -213,3 +216,23 @@ def taste_function() -> Callable[..., list[tuple[str, str]]]:
 @pytest.fixture(name="basis_of", scope="session")
 def basis_of_function() -> Callable[..., BasisTrained]:
     return basis_of
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An answer as tests look at it."""
+
+    prediction: Prediction
+    version: int
+    basis: str
+    known_user: bool
+
+
+def ask(training, rows, tenant: str | None = None) -> list[Seen]:
+    """Answers to (user or None, text)."""
+    asked = [Asked(user, text) for user, text in rows]
+    found = training.predictor.predict(tenant or training.tenant, asked)
+    return [
+        Seen(each.prediction, each.speaking.version, each.speaking.basis, each.speaking.user is not None)
+        for each in found
+    ]

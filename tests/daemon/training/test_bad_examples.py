@@ -6,7 +6,7 @@ import random
 import pytest
 
 import plora
-from daemon.messages import PredictRequest, Row
+from daemon.predict_messages import PredictRequest, Row
 from storage import EventKind, NewEvent, RunState
 
 PLACES = [f"{a} {b} {c}" for a in ("the", "a", "my") for b in ("red", "blue") for c in ("shoe", "coat", "lamp", "cup")]
@@ -136,7 +136,7 @@ def test_any_text_is_learnt_from_and_serves_nobody_worse(daemon, texts):
     served = daemon.store.current_adapter(user)
     rows = tuple(Row(text, served.content if served else None) for text in texts)
     answer = daemon.trainer.predict(
-        PredictRequest(daemon.store.current_basis(daemon.tenant).fingerprint, rows), lambda: b""
+        PredictRequest(daemon.store.current_basis(daemon.tenant).fingerprint, rows), lambda: b"", lambda _: None
     )
     assert len(answer.predictions) == len(texts)
 

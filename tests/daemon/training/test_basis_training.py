@@ -13,12 +13,13 @@ import pytest
 
 import plora
 from daemon.api.views import basis_view
+from daemon.in_process_trainer import InProcessTrainer
 from daemon.messages import BasisProgress, BasisRequest, ShardsMissing
 from daemon.models import Models
 from daemon.population import identity_of
 from daemon.shards import cut, name_of
 from daemon.spool import Spool
-from daemon.trainer_client import InProcessTrainer, TrainerFailed, TrainerLost
+from daemon.trainer_errors import TrainerFailed, TrainerLost
 from daemon.work import train_basis
 from plora.checkpoints import loads_checkpoint
 from policies.attempts import Patience

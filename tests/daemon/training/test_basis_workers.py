@@ -12,12 +12,14 @@ import pytest
 import torch
 
 import plora
+from daemon.http_trainer import HttpTrainer
+from daemon.in_process_trainer import InProcessTrainer
 from daemon.messages import BasisRequest, BasisTrained, FitRequest, Member, MemberFitted
 from daemon.models import Models
 from daemon.processes import Started
 from daemon.ray_child import RayChild
 from daemon.shards import cut
-from daemon.trainer_client import HttpTrainer, InProcessTrainer, TrainerFailed
+from daemon.trainer_errors import TrainerFailed
 from daemon.trainer_order import TrainerOrder
 
 CANARY = "zqcanaryzq"

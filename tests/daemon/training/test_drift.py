@@ -7,9 +7,10 @@ import pytest
 
 import plora
 from daemon.messages import FitAnswer, MemberFitted
-from daemon.trainer_client import TrainerLost
+from daemon.trainer_errors import TrainerLost
 from policies.trigger import Limits
 from storage import VersionState
+from tests.daemon.training.conftest import ask
 
 OFTEN = Limits(min_fresh=8, cooldown_s=0.0)
 
@@ -87,7 +88,7 @@ def test_whoever_flips_is_followed_after_eight_examples(daemon, user, taste):
     version = daemon.store.current_version(user)
     assert version is not None
     assert json.loads(version.scores)["since"] == first
-    answers = daemon.predictor.predict(daemon.tenant, [("ann", "my blue hat"), ("ann", "my red hat")])
+    answers = ask(daemon, [("ann", "my blue hat"), ("ann", "my red hat")])
     assert [answer.prediction.label for answer in answers] == ["bad", "good"]
 
 
@@ -104,7 +105,7 @@ def test_a_version_that_loses_serves_no_more_even_if_nothing_takes_its_place(dae
     assert strict.store.current_version(user) is None
     assert [each.state for each in strict.store.versions(user)] == [VersionState.RETIRED, VersionState.REJECTED]
     assert strict.store.verify_audit().ok
-    assert strict.predictor.predict(strict.tenant, [("ann", "my red hat")])[0].version == 0
+    assert ask(strict, [("ann", "my red hat")])[0].version == 0
 
 
 def test_where_the_second_fit_fails_the_first_one_stands(daemon, user, taste):

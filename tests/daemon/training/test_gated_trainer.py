@@ -10,11 +10,12 @@ import plora
 from daemon.bases import BasisContents
 from daemon.gated_trainer import GatedTrainer
 from daemon.gatekeeper import Gatekeeper
+from daemon.in_process_trainer import InProcessTrainer
 from daemon.messages import BasisRequest, BasisTrained, FitAnswer, MemberFitted
 from daemon.models import Models
 from daemon.predictor import GENERIC
-from daemon.trainer_client import InProcessTrainer
 from storage import BasisState, RunState, Unreadable
+from tests.daemon.training.conftest import ask
 
 
 class Spoiling:
@@ -165,21 +166,21 @@ def test_whoever_had_an_adapter_on_a_lost_basis_is_answered_by_the_one_before(tr
     lost.unlink()
     later = training.with_trainer(InProcessTrainer(lambda: Models(models.base), bytes(32)))
     asked = [(name, "the red shoe"), (None, "the blue shoe")]
-    answers = later.predictor.predict(training.tenant, asked)
+    answers = ask(later, asked)
     assert [each.version for each in answers] == [GENERIC, GENERIC]
     assert {each.basis for each in answers} == {before.fingerprint}
-    assert [each.known_user for each in later.predictor.predict(training.tenant, asked)] == [True, False]
+    assert [each.known_user for each in ask(later, asked)] == [True, False]
 
 
-def test_a_lost_adapter_is_answered_for_by_the_generic_model(training, users):
+def test_a_lost_adapter_is_answered_for_by_the_generic_model(training, users, models):
     training.work()
     user = next(each for each in users if training.store.current_version(each) is not None)
     name = training.store.external_id(user)
-    assert training.predictor.predict(training.tenant, [(name, "the red shoe")])[0].version > 0
-    training.predictor.forget(user)
+    assert ask(training, [(name, "the red shoe")])[0].version > 0
+    later = training.with_trainer(InProcessTrainer(lambda: Models(models.base), bytes(32)))  # it holds nothing
     with training.store._write(training.clock.now()) as tx:
         tx.connection.exec_driver_sql("UPDATE versions SET adapter_sealed = zeroblob(500) WHERE user = ?", (user,))
-    [answer] = training.predictor.predict(training.tenant, [(name, "the red shoe")])
+    [answer] = ask(later, [(name, "the red shoe")])
     assert (answer.version, answer.known_user) == (GENERIC, True)
     assert training.store.current_version(user) is None
     assert training.store.activity(user, training.clock.now()).fresh > 0

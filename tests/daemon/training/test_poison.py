@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from daemon.messages import FitAnswer, MemberFailed
-from daemon.trainer_client import TrainerLost
+from daemon.trainer_errors import TrainerLost
 from storage import RunState
 from tests.faults.figures import record
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from daemon.http_trainer import HttpTrainer
 from daemon.messages import FitRequest, Member, MemberFitted
 from daemon.processes import MARK, Started
 from daemon.ray_child import LONGEST_DIRECTORY, RAY_PORTS, Pace, RayChild, free_port, session_directory
-from daemon.trainer_client import HttpTrainer, TrainerError
+from daemon.trainer_errors import TrainerError
 from daemon.trainer_order import TrainerOrder
 
 QUICK = Pace(start_s=20, look_s=0.05, answer_s=0.3, misses=2, first_pause_s=0.05, longest_pause_s=0.2, stop_s=1)

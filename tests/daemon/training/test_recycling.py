@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 import plora
+from daemon.http_trainer import HttpTrainer
 from daemon.messages import FitRequest, Member, MemberFitted
 from daemon.ray_child import RayChild
-from daemon.trainer_client import HttpTrainer
 from daemon.trainer_order import TrainerOrder
 from daemon.work import fit_cohort
 from tests.daemon.training.test_ray_child import descendants, title

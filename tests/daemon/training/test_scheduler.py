@@ -1,6 +1,7 @@
 """Events become judged adapters, whatever dies on the way."""
 
 import threading
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -12,13 +13,13 @@ from daemon.messages import (
     FitAnswer,
     FitRequest,
     MemberFailed,
-    PredictAnswer,
-    PredictRequest,
 )
-from daemon.trainer_client import TrainerError, TrainerFailed, TrainerLost, TrainerUnavailable
+from daemon.predict_messages import GenerateRequest, Piece, PredictAnswer, PredictRequest
+from daemon.trainer_errors import TrainerError, TrainerFailed, TrainerLost, TrainerUnavailable
 from policies.attempts import Patience
 from policies.trigger import Train, Wait
 from storage import EventKind, NewEvent, RunState, VersionState
+from tests.daemon.training.conftest import ask
 
 
 class Unreliable:
@@ -49,8 +50,11 @@ class Unreliable:
     def forget_population(self, basis: str) -> None:
         self.real.forget_population(basis)
 
-    def predict(self, request: PredictRequest, basis) -> PredictAnswer:
-        return self.real.predict(request, basis)
+    def predict(self, request: PredictRequest, basis, adapter) -> PredictAnswer:
+        return self.real.predict(request, basis, adapter)
+
+    def generate(self, request: GenerateRequest, basis, adapter) -> Iterator[Piece]:
+        return self.real.generate(request, basis, adapter)
 
     def close(self) -> None:
         self.real.close()
@@ -210,7 +214,7 @@ def test_a_correction_replaces_the_example(training):
     ]
     training.store.record_events(training.tenant, corrections, training.clock.advance(1))
     training.work()
-    answers = training.predictor.predict(training.tenant, [("changed", "the blue shoe"), ("changed", "my red hat")])
+    answers = ask(training, [("changed", "the blue shoe"), ("changed", "my red hat")])
     assert training.store.current_version(user) is not None
     assert [answer.prediction.label for answer in answers] == ["good", "bad"]
 

@@ -7,16 +7,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from daemon.messages import FitRequest, PredictAnswer, PredictRequest, Row
-from daemon.trainer_client import (
-    HttpTrainer,
-    InProcessTrainer,
-    TrainerError,
-    TrainerFailed,
-    TrainerLost,
-    TrainerRefused,
-    TrainerUnavailable,
-)
+from daemon.http_trainer import HttpTrainer
+from daemon.in_process_trainer import InProcessTrainer
+from daemon.messages import FitRequest
+from daemon.predict_messages import Named, PredictAnswer, PredictRequest, Row
+from daemon.trainer_errors import TrainerError, TrainerFailed, TrainerLost, TrainerRefused, TrainerUnavailable
 from daemon.work import Models, work
 from storage import Unreadable
 
@@ -83,10 +78,14 @@ def no_basis() -> bytes:
     raise AssertionError("the basis was not asked for")
 
 
+def no_adapter(name: Named) -> bytes | None:
+    raise AssertionError("no adapter was named")
+
+
 def test_over_http_and_in_process_the_answer_is_the_same(front, models, basis):
     served = front(lambda body: (200, work(Models(models.base), KEY, body)))
-    remote = client(served.url).predict(request(basis.fingerprint), lambda: basis.content)
-    local = InProcessTrainer(lambda: models, KEY).predict(request(basis.fingerprint), lambda: basis.content)
+    remote = client(served.url).predict(request(basis.fingerprint), lambda: basis.content, no_adapter)
+    local = InProcessTrainer(lambda: models, KEY).predict(request(basis.fingerprint), lambda: basis.content, no_adapter)
     assert isinstance(remote, PredictAnswer)
     assert remote == local
     assert served.paths == ["/predict", "/predict"]  # first without the basis, then with it
@@ -97,36 +96,36 @@ def test_over_http_and_in_process_the_answer_is_the_same(front, models, basis):
 def test_a_trainer_that_holds_the_basis_is_asked_once(front, models, basis):
     models.give(basis.content)
     served = front(lambda body: (200, work(models, KEY, body)))
-    client(served.url).predict(request(basis.fingerprint), no_basis)
+    client(served.url).predict(request(basis.fingerprint), no_basis, no_adapter)
     assert len(served.paths) == 1
 
 
 def test_without_an_address_or_a_listener_no_trainer_is_available(front):
     with pytest.raises(TrainerUnavailable):
-        client(None).predict(request(), no_basis)
+        client(None).predict(request(), no_basis, no_adapter)
     gone = front(lambda _: None)
     gone.close()
     with pytest.raises(TrainerUnavailable):
-        client(gone.url).predict(request(), no_basis)
+        client(gone.url).predict(request(), no_basis, no_adapter)
     assert not client(None).ready()
 
 
 @pytest.mark.parametrize(("status", "error"), [(503, TrainerUnavailable), (500, TrainerLost), (400, TrainerRefused)])
 def test_each_status_is_its_own_error(front, status, error):
     with pytest.raises(error):
-        client(front(lambda _: (status, b"canary")).url).predict(request(), no_basis)
+        client(front(lambda _: (status, b"canary")).url).predict(request(), no_basis, no_adapter)
 
 
 def test_a_trainer_that_hangs_up_is_lost(front):
     with pytest.raises(TrainerLost):
-        client(front(lambda _: None).url).predict(request(), no_basis)
+        client(front(lambda _: None).url).predict(request(), no_basis, no_adapter)
 
 
 def test_a_trainer_that_is_silent_for_too_long_is_lost(front):
     silent = threading.Event()
     served = front(lambda _: silent.wait(30) and None)
     with pytest.raises(TrainerLost):
-        client(served.url, timeout_s=0.2).predict(request(), no_basis)
+        client(served.url, timeout_s=0.2).predict(request(), no_basis, no_adapter)
     silent.set()
 
 
@@ -138,9 +137,9 @@ def test_another_key_is_refused_on_both_sides(front, models):
             return 400, b"{}"
 
     with pytest.raises(TrainerRefused):
-        client(front(answer).url).predict(request(), no_basis)
+        client(front(answer).url).predict(request(), no_basis, no_adapter)
     with pytest.raises(TrainerRefused):
-        client(front(lambda _: (200, b"not sealed by anyone")).url).predict(request(), no_basis)
+        client(front(lambda _: (200, b"not sealed by anyone")).url).predict(request(), no_basis, no_adapter)
 
 
 def test_an_old_answer_is_not_taken_for_a_new_one(front, models, basis):
@@ -152,9 +151,9 @@ def test_an_old_answer_is_not_taken_for_a_new_one(front, models, basis):
         return 200, kept[0]
 
     trainer = client(front(answer).url)
-    trainer.predict(request(basis.fingerprint), no_basis)
+    trainer.predict(request(basis.fingerprint), no_basis, no_adapter)
     with pytest.raises(TrainerRefused):
-        trainer.predict(request(basis.fingerprint), no_basis)
+        trainer.predict(request(basis.fingerprint), no_basis, no_adapter)
 
 
 def test_a_failure_inside_comes_out_by_its_name(models, basis):

@@ -5,9 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from daemon.messages import PredictAnswer, PredictRequest, Row
+from daemon.http_trainer import HttpTrainer
+from daemon.in_process_trainer import InProcessTrainer
+from daemon.predict_messages import PredictAnswer, PredictRequest, Row
 from daemon.spool import Spool
-from daemon.trainer_client import HttpTrainer, InProcessTrainer, TrainerLacksKey
+from daemon.trainer_errors import TrainerLacksKey
 from daemon.transport import (
     KEY_UNKNOWN,
     Body,
@@ -21,7 +23,7 @@ from daemon.transport import (
 from daemon.work import answer, receive, reply, work
 from storage import KeyRing, Unreadable
 from storage.transport_keys import KEPT, OneKey, TransportKeys, TransportKeyUnknown
-from tests.daemon.training.test_trainer_client import Front
+from tests.daemon.training.test_trainer_client import Front, no_adapter
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -62,7 +64,7 @@ def serve() -> Iterator[Callable[..., Front]]:
 
 
 def ask(trainer, basis) -> PredictAnswer:
-    return trainer.predict(PredictRequest(basis.fingerprint, (Row("the red shoe"),)), lambda: basis.content)
+    return trainer.predict(PredictRequest(basis.fingerprint, (Row("the red shoe"),)), lambda: basis.content, no_adapter)
 
 
 def test_requests_in_this_process_go_on_through_rotations_and_a_roll(keys, models, basis):

@@ -1,6 +1,7 @@
 """What a Trainer does with sealed bytes, and what it refuses."""
 
 import pickle
+from dataclasses import replace
 
 import pytest
 
@@ -12,16 +13,15 @@ from daemon.messages import (
     Member,
     MemberFailed,
     MemberFitted,
-    PredictAnswer,
-    PredictRequest,
-    Row,
     WorkFailed,
     decode_answer,
     encode_request,
 )
+from daemon.predict_messages import Carried, Named, PredictAnswer, PredictRequest, Refused, Row
+from daemon.predicting import predict
 from daemon.transport import Body, Purpose, head_of, seal_request, unseal_answer
 from daemon.verdict import evidence_of
-from daemon.work import Models, fit_cohort, predict, work
+from daemon.work import Models, fit_cohort, work
 from storage import Unreadable
 
 KEY = bytes(range(32))
@@ -156,8 +156,11 @@ def test_predictions_come_in_the_order_of_the_rows(models, basis, taste):
     red, blue = (
         outcome.whole.adapter for outcome in fit_cohort(models, FitRequest(basis.fingerprint, members)).outcomes
     )
-    rows = tuple(Row(text, adapter) for text in ("the red bag", "a blue bag") for adapter in (red, blue, None))
-    answer = predict(models, PredictRequest(basis.fingerprint, rows))
+    named = {name: Named(name, 1, name) for name in ("red", "blue")}
+    carried = (Carried(named["red"], red), Carried(named["blue"], blue))
+    worn = (named["red"], named["blue"], None)
+    rows = tuple(Row(text, adapter) for text in ("the red bag", "a blue bag") for adapter in worn)
+    [answer] = predict(models, [PredictRequest(basis.fingerprint, rows, carried)])
     assert isinstance(answer, PredictAnswer)
     labels = [prediction.label for prediction in answer.predictions]
     assert [labels[0], labels[1], labels[3], labels[4]] == ["good", "bad", "bad", "good"]
@@ -175,10 +178,13 @@ def test_a_request_under_another_purpose_is_not_done(models, basis, taste):
     assert ask(models, Purpose.PREDICT, request) == WorkFailed("Unreadable")
 
 
-def test_an_error_is_answered_by_its_name_and_nothing_else(models, basis):
-    broken = PredictRequest(basis.fingerprint, (Row(CANARY, CANARY.encode()),))
-    answer = ask(models, Purpose.PREDICT, broken)
-    assert answer == WorkFailed("MalformedAdapter")
+def test_an_error_is_answered_by_its_name_and_nothing_else(models, basis, taste):
+    broken = FitRequest(basis.fingerprint, (replace(member(taste, 0), current=CANARY.encode()),))
+    answer = ask(models, Purpose.FIT, broken)
+    assert CANARY not in repr(answer)
+    wrong = Named("ann", 1, "d" * 64)
+    request = PredictRequest(basis.fingerprint, (Row(CANARY, wrong),), (Carried(wrong, CANARY.encode()),))
+    assert ask(models, Purpose.PREDICT, request) == Refused("wrong_adapter")
 
 
 def test_garbage_inside_a_good_seal_is_an_answer_too(models):
@@ -197,7 +203,8 @@ def test_no_content_is_in_any_repr(taste):
     request = FitRequest("f" * 64, (member(taste, 0, current=CANARY.encode()),))
     assert "shoe" not in repr(request)
     assert CANARY not in repr(request)
-    assert CANARY not in repr(Row(CANARY, CANARY.encode()))
+    assert CANARY not in repr(Row(CANARY))
+    assert CANARY not in repr(Carried(Named("ann", 1, "d"), CANARY.encode()))
 
 
 def test_an_answer_survives_its_bytes(models, basis, taste):
