@@ -90,11 +90,18 @@ async def _answer_invalid(_: Request, error: Exception) -> Response:
     """Names places and what is needed there; the framework's own answer would repeat the input."""
     if not isinstance(error, RequestValidationError):
         raise error
+    code, sentence = sentence_of(error)[:2]
+    return answer(400 if code == "not_json" else 422, code, sentence)
+
+
+def sentence_of(error: RequestValidationError) -> tuple[str, str, str | None]:
+    """Code and sentence of what is wrong with a request, and the first place of it."""
     found = error.errors()[:3]
     if any(each["type"] == "json_invalid" for each in found):
-        return answer(400, "not_json", "the body must be JSON in UTF-8")
-    sentences = [f"{_place(each['loc'], each['type'])}: {each['type']}" for each in found]
-    return answer(422, "wrong_request", "; ".join(sentences))
+        return "not_json", "the body must be JSON in UTF-8", None
+    places = [_place(each["loc"], each["type"]) for each in found]
+    sentences = [f"{place}: {each['type']}" for place, each in zip(places, found, strict=True)]
+    return "wrong_request", "; ".join(sentences), places[0].removeprefix("body.") if places else None
 
 
 def _place(location: tuple[str | int, ...], kind: str) -> str:
