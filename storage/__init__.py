@@ -46,6 +46,7 @@ from storage.key_errors import (
 from storage.keyfiles import read_key
 from storage.keys import KeyRing
 from storage.materials import Material
+from storage.moves import Move
 from storage.opening_errors import NetworkVolume, SchemaBehind
 from storage.outlived import Outlived
 from storage.records import (
@@ -117,6 +118,7 @@ __all__ = [
     "KeysDenied",
     "KeysStatus",
     "Material",
+    "Move",
     "NetworkVolume",
     "NewEvent",
     "Outlived",

@@ -8,13 +8,14 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from sqlalchemy import Row, bindparam, insert, update
+from sqlalchemy import Row, bindparam, insert, select, update
 
 from storage import leases, runs, users
 from storage.audit import Entry
 from storage.datakeys import DataKey
 from storage.errors import StaleEpoch, UnknownUser, Unreadable
 from storage.leases import RUNS
+from storage.moves import Moving
 from storage.records import AdapterVersion, FinishedRun
 from storage.sealing import Kind, seal
 from storage.states import RunState, VersionState, sources
@@ -107,6 +108,7 @@ def _sealed(tx: Transaction, row: Row[tuple[object, ...]], key: DataKey, finishe
 def _write(tx: Transaction, made: Sequence[_Made]) -> None:
     """The order matters: a user has one current version at every moment."""
     moved = [each.version.user for each in made if each.promoted or each.retires]
+    ceased = _digests(tx, moved)
     retired = (table.c.user.in_(moved)) & table.c.state.in_(sources(VersionState.RETIRED))
     tx.connection.execute(update(table).where(retired).values(state=VersionState.RETIRED))
     tx.connection.execute(insert(table), [_columns(each) for each in made])
@@ -119,7 +121,17 @@ def _write(tx: Transaction, made: Sequence[_Made]) -> None:
     )
     if pointed.rowcount != len(made):
         raise StaleEpoch("pointer", len(made), pointed.rowcount)
+    for each in made:
+        if each.promoted or each.retires:
+            serves, cause = (each.version.version, "promote") if each.promoted else (GENERIC, "retire")
+            tx.moved(Moving(each.row.tenant, each.version.user, serves, ceased.get(each.version.user), cause))
     users.recount(tx.connection, [each.version.user for each in made])
+
+
+def _digests(tx: Transaction, whom: Sequence[str]) -> dict[str, str]:
+    """Of what serves these users now."""
+    query = select(table.c.user, table.c.digest).where(table.c.user.in_(whom), table.c.state == VersionState.CURRENT)
+    return {row.user: row.digest for row in tx.connection.execute(query)} if whom else {}
 
 
 def _columns(made: _Made) -> dict[str, object]:

@@ -19,11 +19,12 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from storage import runs, tenants, users
+from storage import moves, runs, tenants, users
 from storage.columns import START
 from storage.exports import Erased
-from storage.states import EpochState, UserState, sources
-from storage.tables import events, key_epochs, tombstones, versions
+from storage.moves import Moving
+from storage.states import EpochState, UserState, VersionState, sources
+from storage.tables import events, key_epochs, outcomes, tombstones, versions
 from storage.tables import tenants as tenant_table
 from storage.tables import users as table
 from storage.transaction import Transaction
@@ -140,6 +141,10 @@ def _erase(tx: Transaction, row: Row[tuple[object, ...]], actor: str, at: dateti
     runs.forget_traces(tx, row.id)
     tx.keys.destroy(tx.connection, row.id)
     gone_events = tx.connection.execute(delete(events).where(events.c.user == row.id)).rowcount
+    ceased = select(versions.c.digest).where(versions.c.user == row.id, versions.c.state == VersionState.CURRENT)
+    moves.forget(tx.connection, row.id)
+    tx.connection.execute(delete(outcomes).where(outcomes.c.user == row.id))
+    tx.moved(Moving(row.tenant, None, 0, tx.connection.execute(ceased).scalar(), "forget"))
     gone_versions = tx.connection.execute(delete(versions).where(versions.c.user == row.id)).rowcount
     _empty(tx, row.id)
     release(tx, row.tenant, row.lookup)  # only a restored database has another one already

@@ -13,6 +13,7 @@ from storage import (
     events,
     health,
     materials,
+    moves,
     runs,
     schema,
     serving,
@@ -28,6 +29,7 @@ from storage.datakeys import DataKeys
 from storage.errors import Unreadable
 from storage.health import Guarded, Health
 from storage.materials import Material
+from storage.moves import Move
 from storage.records import (
     ActivityRow,
     AdapterVersion,
@@ -97,6 +99,16 @@ class Readings:
         """What answers for each of `whom` that is an active user; with `previous` also what served them before."""
         with self._read() as connection:
             return serving.read(connection, self._keys, tenant, whom, previous=previous)
+
+    def moves(self, tenant: str, after: int = 0, limit: int = 1_000) -> list[Move]:
+        """What ceased to serve users of the tenant, behind number `after`, in the order in which it was committed."""
+        with self._read() as connection:
+            return moves.since(connection, tenant, after, limit)
+
+    def newest_move(self, tenant: str) -> int:
+        """The number of the newest one; 0 without any."""
+        with self._read() as connection:
+            return moves.newest(connection, tenant)
 
     def answer_key(self, tenant: str) -> bytes:
         """32 bytes that seal what a tenant's answers are called. Raises UnknownTenant."""

@@ -141,7 +141,7 @@ def replace(tx: Transaction, user: str) -> int | None:
     rows = tx.connection.execute(retired.order_by(table.c.version.desc())).all()
     target = next((each for each in rows if _opens(key, each)), None)
     number, watermark = (GENERIC, 0) if target is None else (target.version, target.watermark_seq)
-    versions.rollback(tx, user, number, ACTOR)
+    versions.rollback(tx, user, number, ACTOR, "mend")
     again = update(user_table).where(user_table.c.id == user)
     tx.connection.execute(again.values(watermark=watermark, not_before=tx.now))
     users.recount(tx.connection, [user])

@@ -6,9 +6,10 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from storage import audit
+from storage import audit, moves
 from storage.audit import Entry
 from storage.datakeys import DataKeys
+from storage.moves import Moving
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Transaction:
     keys: DataKeys
     now: datetime
     _entries: list[Entry] = field(default_factory=list)
+    _moves: list[Moving] = field(default_factory=list)
 
     def audit(self, tenant: str, actor: str, action: str, object: str, outcome: str) -> None:
         """Chain an entry; it commits or vanishes with the rest of the transaction."""
@@ -28,6 +30,11 @@ class Transaction:
         """Chain entries, in their order."""
         self._entries.extend(entries)
 
+    def moved(self, moving: Moving) -> None:
+        """Note a move of a user's pointer, which is audited in the same transaction."""
+        self._moves.append(moving)
+
     def chain(self) -> None:
         """Put what was collected at the end of the chain. The last thing before the commit."""
         audit.append(self.connection, self.keys.ring.audit_key(), self._entries, self.now)
+        moves.append(self.connection, self._moves, self.now)

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Row, delete, func, select, update
 from storage import users
 from storage.datakeys import DataKey, DataKeys
 from storage.errors import CurrentVersionKept, StaleEpoch, UnknownVersion, Unreadable
+from storage.moves import Moving
 from storage.records import AdapterVersion, StoredAdapter
 from storage.sealing import Context, Kind, digest32, unseal
 from storage.states import VersionState, sources
@@ -19,7 +20,7 @@ META = [column for column in table.c if column.name not in {"adapter_sealed", "s
 SERVED = [*META, table.c.adapter_sealed]
 
 
-def rollback(tx: Transaction, user: str, to: int | None, actor: str) -> AdapterVersion | None:
+def rollback(tx: Transaction, user: str, to: int | None, actor: str, cause: str = "rollback") -> AdapterVersion | None:
     """Point at version `to`, which was current once; 0 is the generic model; None the newest retired before this one.
 
     Returns what is served now; None for the generic model. Raises UnknownUser or UnknownVersion.
@@ -34,7 +35,9 @@ def rollback(tx: Transaction, user: str, to: int | None, actor: str) -> AdapterV
         )
         if tx.connection.execute(kept).one_or_none() is None:
             raise UnknownVersion(user, target)
+    ceased = current(tx.connection, user)
     _point(tx, user, row.current_version, target)
+    tx.moved(Moving(str(row.tenant), user, target, None if ceased is None else ceased.digest, cause))
     if target != GENERIC:
         restored = (table.c.user == user) & (table.c.version == target)
         tx.connection.execute(

@@ -21,7 +21,7 @@ def test_status_tells_the_whole_and_this_daemon(world, event):
     world.post(event())
     told = world.client.get("/v1/status", headers=operator(world)).json()
     assert (told["ok"], told["users"], told["draining"], told["paused"]) == (True, 1, False, [])
-    assert (told["schema_revision"], told["database"], told["causes"]) == ("0004", "sqlite", [])
+    assert (told["schema_revision"], told["database"], told["causes"]) == ("0005", "sqlite", [])
     assert world.client.get("/v1/status", headers=world.token()).status_code == 403
 
 

@@ -112,7 +112,7 @@ def test_a_newer_schema_is_refused_untouched(world):
         world.open()
     assert world.database.read_bytes() == before
     connection = sqlite3.connect(world.database)
-    connection.execute("UPDATE alembic_version SET version_num = '0004'")
+    connection.execute("UPDATE alembic_version SET version_num = '0005'")
     connection.commit()
     connection.close()
     world.store = world.open()
@@ -151,7 +151,7 @@ def test_the_migrations_make_exactly_the_tables(world):
         wanted = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE sql LIKE '%WHERE%'").fetchall()
     fresh.dispose()
     assert sorted(made) == sorted(wanted)
-    assert len(tables) == 5
+    assert len(tables) == 8
     world.store = world.open()
 
 

@@ -153,7 +153,7 @@ def test_health_counts_what_is_there(world):
     world.store.forget(world.tenant, "dave", "operator", world.now)
     health = world.store.health(world.now)
     assert (health.queue_depth, health.running, health.current_adapters, health.users) == (1, 1, 1, 3)
-    assert health.schema_revision == "0004"
+    assert health.schema_revision == "0005"
     assert health.database_bytes > 4096
     assert health.oldest_pending_event_at == world.now
 

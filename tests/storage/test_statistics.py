@@ -150,7 +150,7 @@ def test_a_database_of_the_first_schema_is_migrated_with_all_it_holds(world, out
     connection.close()
     newer.unlink()
     world.store = world.open()
-    assert world.store.health(world.now).schema_revision == "0004"
+    assert world.store.health(world.now).schema_revision == "0005"
     assert world.store.events(user) == events
     assert material(world, user).current.version == made
     assert material(world, user).statistics is None
