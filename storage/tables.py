@@ -251,7 +251,8 @@ audit_checkpoints = Table(
     Column("exported_at", Moment),
 )
 
-# Every move of a user's pointer, in the order of commits: numbers are given while the audit log's head is held. `revoked` is the digest of what ceased to serve; a forgotten user's moves stand for nobody.
+# Every move of a user's pointer, in the order of commits: numbers are given while the audit log's head is held.
+# `revoked` is the digest of what ceased to serve; a forgotten user's moves stand for nobody.
 moves = Table(
     "moves",
     metadata,

@@ -1,6 +1,6 @@
 """What interop refuses: one child for each thing a caller can do about it. A damaged file is an AdapterRejected."""
 
-from ..errors import PLoRAError
+from plora.errors import PLoRAError
 
 
 class NotExpressible(PLoRAError):
@@ -58,7 +58,8 @@ class CanaryFailed(PLoRAError):
         self.check, self.found, self.needed = check, found, needed
 
     def __str__(self) -> str:
-        return f"the canary check {self.check!r} found {self.found:.3g} where {self.needed:.3g} is the bound: do not serve it"
+        said = f"the canary check {self.check!r} found {self.found:.3g}, and {self.needed:.3g} is the bound"
+        return f"{said}: do not serve this adapter"
 
 
 class UselessProbe(PLoRAError):

@@ -14,20 +14,27 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..layer import device_of
+from plora.layer import device_of
 
-MOST_CONDITION = 100.0
-"""Above this the user's share would carry a relative error of more than 1e-5 in float32."""
+MOST_ERROR = 1e-5
+"""The relative error of the user's share that still passes as exact: in float32 a condition of 84."""
 
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """What feeds a target: its LayerNorm's full name, c, the condition, and the row that reads 1 at every token."""
+    """What feeds a target: its LayerNorm's full name, c, the condition, and the row that reads 1 at every token.
+
+    `shift` is b, on which such a row reads what it reads at every token.
+
+    `error` is how far from 1 rounding takes it, in the precision of the LayerNorm.
+    """
 
     norm: str
     value: float
     condition: float
+    error: float
     row: Tensor = field(repr=False)
+    shift: Tensor = field(repr=False)
 
 
 def constants_of(module: nn.Module, targets: Sequence[str]) -> dict[str, Constant]:
@@ -45,10 +52,13 @@ def _constant(name: str, norm: nn.LayerNorm) -> Constant | None:
     if len(norm.normalized_shape) != 1 or not norm.elementwise_affine:
         return None
     g = norm.weight.detach().double().cpu()
-    b = torch.zeros_like(g) if norm.bias is None else norm.bias.detach().double().cpu()
+    bias: Tensor | None = norm.bias
+    b = torch.zeros_like(g) if bias is None else bias.detach().double().cpu()
     c = (b / g).sum()
     condition = float((len(g) + (b / g).square().sum()).sqrt() / c.abs())
-    return Constant(name, float(c), condition if math.isfinite(condition) else math.inf, (1 / (g * c)).float())
+    condition = condition if math.isfinite(condition) else math.inf
+    error = condition * torch.finfo(norm.weight.dtype).eps
+    return Constant(name, float(c), condition, error, (1 / (g * c)).float(), b.float())
 
 
 def _feeds(module: nn.Module, norms: Mapping[str, nn.Module], targets: Sequence[str]) -> dict[str, str]:

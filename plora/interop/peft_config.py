@@ -9,11 +9,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
-from ..basis import block_of
-from ..errors import AdapterRejected
-from ..tensorfile import read_json
+from plora.basis import block_of
+from plora.errors import AdapterRejected
+from plora.tensorfile import read_json
+
 from .errors import NotRepresentable
 
 CONFIG = "adapter_config.json"
@@ -22,22 +23,64 @@ PREFIX = "base_model.model."
 MAX_CONFIG_BYTES = 64 << 10
 MAX_RANK = 4096
 USED = frozenset(
-    "peft_type r lora_alpha use_rslora rank_pattern alpha_pattern target_modules exclude_modules layers_to_transform "
-    "layers_pattern modules_to_save lora_bias init_lora_weights".split()
+    [
+        "peft_type",
+        "r",
+        "lora_alpha",
+        "use_rslora",
+        "rank_pattern",
+        "alpha_pattern",
+        "target_modules",
+        "exclude_modules",
+        "layers_to_transform",
+        "layers_pattern",
+        "modules_to_save",
+        "lora_bias",
+        "init_lora_weights",
+    ]
 )
 WITHOUT_EFFECT = frozenset(
-    "auto_mapping base_model_name_or_path revision inference_mode task_type peft_version lora_dropout fan_in_fan_out "
-    "megatron_core qalora_group_size eva_config runtime_config ensure_weight_tying".split()
+    [
+        "auto_mapping",
+        "base_model_name_or_path",
+        "revision",
+        "inference_mode",
+        "task_type",
+        "peft_version",
+        "lora_dropout",
+        "fan_in_fan_out",
+        "megatron_core",
+        "qalora_group_size",
+        "eva_config",
+        "runtime_config",
+        "ensure_weight_tying",
+    ]
 )
 """Options that change nothing of what a finished adapter computes on a base that is loaded already."""
 OTHERS = frozenset(
-    "bias use_dora use_qalora use_bdlora alora_invocation_tokens arrow_config kasa_config velora_config "
-    "monteclora_config layer_replication trainable_token_indices target_parameters megatron_config loftq_config "
-    "corda_config lora_ga_config".split()
+    [
+        "bias",
+        "use_dora",
+        "use_qalora",
+        "use_bdlora",
+        "alora_invocation_tokens",
+        "arrow_config",
+        "kasa_config",
+        "velora_config",
+        "monteclora_config",
+        "layer_replication",
+        "trainable_token_indices",
+        "target_parameters",
+        "megatron_config",
+        "loftq_config",
+        "corda_config",
+        "lora_ga_config",
+    ]
 )
 """Options that must be off: each changes the base's weights, the forward, or what the tensors mean."""
 HARMLESS_STARTS = (True, False, "gaussian", "eva", "orthogonal")
 """Ways to begin a LoRA that leave the base's weights alone; PiSSA, OLoRA, CorDA and LoftQ do not."""
+Value = TypeVar("Value", int, float)
 PATTERN = re.compile(r"\^?(?:[A-Za-z0-9_]|\\?\.)+")
 
 
@@ -193,7 +236,7 @@ def _layers(told: Mapping[str, object]) -> frozenset[int] | None:
     return frozenset(found)
 
 
-def _pattern[Value: (int, float)](patterns: Mapping[str, Value], module: str, usual: Value) -> Value:
+def _pattern(patterns: Mapping[str, Value], module: str, usual: Value) -> Value:
     found = (value for key, value in patterns.items() if re.match(rf"(?:.*\.)?(?:{key})$", module))
     return next(found, usual)
 

@@ -7,14 +7,15 @@ from enum import Enum
 import torch
 from torch import Tensor, nn
 
-from ..adapter import Adapter
-from ..basemodel import BaseModel
-from ..basis import Basis, fresh_head
-from ..errors import AlreadyAttached, TargetsNotFound, WrongBaseModel, WrongShape
-from ..layer import PLoRALinear, last_linear, shape_of
-from ..lowrank import LowRankAdapter
-from ..spec import Link
-from ..users import check_users
+from plora.adapter import Adapter
+from plora.basemodel import BaseModel
+from plora.basis import Basis, fresh_head
+from plora.errors import AlreadyAttached, TargetsNotFound, WrongBaseModel, WrongShape
+from plora.layer import PLoRALinear, last_linear, shape_of
+from plora.lowrank import LowRankAdapter
+from plora.spec import Link
+from plora.users import check_users
+
 from .errors import NotExpressible
 
 
