@@ -28,8 +28,10 @@ from .errors import (
     MalformedStatistics,
     NoChatTemplate,
     NothingToLearn,
+    NotResident,
     PLoRAError,
     PromptTooLong,
+    ResidentsFull,
     TargetsNotFound,
     UnknownLabel,
     UnorderedLabels,
@@ -57,7 +59,9 @@ from .population_settings import Reach
 from .prediction import Answer, predict
 from .privacy import Privacy
 from .refit import Moved, Refit, refit
+from .residents import Residents, Worn
 from .scoring import Judged, Score, Scores, score
+from .several import Attachments, attach_several
 from .speaking import Speaker
 from .statistics import Statistics
 from .users import User
@@ -68,6 +72,7 @@ __all__ = [
     "AlreadyAttached",
     "Answer",
     "Attachment",
+    "Attachments",
     "BaseModel",
     "BaseModelNotFound",
     "Basis",
@@ -99,6 +104,7 @@ __all__ = [
     "Moved",
     "MutualInformation",
     "NoChatTemplate",
+    "NotResident",
     "NothingToLearn",
     "Optimizer",
     "PLoRAError",
@@ -112,6 +118,8 @@ __all__ = [
     "PromptTooLong",
     "Reach",
     "Refit",
+    "Residents",
+    "ResidentsFull",
     "Sampling",
     "Score",
     "Scores",
@@ -121,6 +129,7 @@ __all__ = [
     "UnknownLabel",
     "UnorderedLabels",
     "User",
+    "Worn",
     "Written",
     "WrongBaseModel",
     "WrongBasis",
@@ -130,6 +139,7 @@ __all__ = [
     "WrongRows",
     "WrongShape",
     "attach",
+    "attach_several",
     "attached",
     "calibrate",
     "dumps",

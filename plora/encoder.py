@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .folded import FoldedLinear, user_map, weights_of
+from .folded import FoldedLinear, user_map
+from .layer import linear_of
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Largest difference of two logits' forms, relative to their size, that still is the same model."""
@@ -129,7 +130,7 @@ def _own(part: nn.Module, y: Tensor, x: Tensor) -> Tensor:
 
 
 def _weights(part: nn.Module) -> tuple[Tensor, Tensor]:
-    weight, bias = (part.weight, part.bias) if isinstance(part, FoldedLinear) else weights_of(part)
+    weight, bias = (part.weight, part.bias) if isinstance(part, FoldedLinear) else linear_of(part)
     return weight, torch.zeros_like(weight[:, 0]) if bias is None else bias
 
 

@@ -19,9 +19,9 @@ from .basemodel import BaseModel
 from .basis import HEADS, Basis, Kind, block_of
 from .encoder import Encoder, encoder_of
 from .errors import WrongBaseModel
-from .folded import FoldedLinear, weights_of
+from .folded import FoldedLinear
 from .kept import PREFIX_BYTES, Kept
-from .layer import PLoRALinear
+from .layer import PLoRALinear, linear_of
 from .links import LabelLink, Link, Thresholds, link_of
 
 TOKENS_PER_BATCH = {"cpu": 512, "cuda": 16_384}
@@ -138,7 +138,7 @@ class _ByRow(nn.Module):
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
-        weight, bias = weights_of(layer)
+        weight, bias = linear_of(layer)
         self.register_buffer("weight", weight.T)
         self.register_buffer("bias", torch.zeros(weight.shape[0], device=weight.device) if bias is None else bias)
 

@@ -158,6 +158,28 @@ class WrongShape(PLoRAError):
         return f"{self.name} has shape {self.found}, but {self.needed} is needed"
 
 
+class NotResident(PLoRAError):
+    """Rows of a batch whose keys stand for no adapter."""
+
+    def __init__(self, rows: tuple[int, ...]) -> None:
+        super().__init__(rows)
+        self.rows = rows
+
+    def __str__(self) -> str:
+        return f"no adapter is held for rows {list(self.rows)} of the batch: put them first, or give None for generic"
+
+
+class ResidentsFull(PLoRAError):
+    """As many adapters are held as may be."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self.most = most
+
+    def __str__(self) -> str:
+        return f"{self.most} adapters are held, which is the most there may be: drop some first"
+
+
 class AlreadyAttached(PLoRAError):
     """The model already carries a Basis."""
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .errors import WrongRows
-from .layer import PLoRALinear, shape_of
+from .layer import PLoRALinear, linear_of
 
 
 class FoldedLinear(nn.Module):
@@ -22,7 +22,7 @@ class FoldedLinear(nn.Module):
 
     def __init__(self, layer: PLoRALinear) -> None:
         super().__init__()
-        weight, bias = weights_of(layer.base)
+        weight, bias = linear_of(layer.base)
         change = layer.scale * (layer.B @ layer.A)
         self.register_buffer("weight", (weight.float() + change).to(weight.dtype).contiguous())
         self.register_buffer("bias", bias)
@@ -44,18 +44,9 @@ class FoldedLinear(nn.Module):
         return y + share.view(share.shape[0], *[1] * (x.dim() - 2), share.shape[1])
 
 
-def weights_of(module: nn.Module) -> tuple[Tensor, Tensor | None]:
-    """(d_out, d_in) weight and (d_out,) bias of a Linear or of GPT-2's Conv1D, which keeps its weight transposed."""
-    weight, bias = module.weight, module.bias
-    if not isinstance(weight, Tensor) or shape_of(module) is None:
-        raise TypeError(f"{type(module).__name__} is not a linear layer")
-    turned = weight if isinstance(module, nn.Linear) else weight.T
-    return turned.detach(), bias.detach() if isinstance(bias, Tensor) else None
-
-
 def user_map(module: nn.Module, d: int) -> Tensor:
     """(d_out, d) what a user vector adds to a layer's output: zeros for a layer that is no target."""
     if isinstance(module, FoldedLinear):
         return module.user
-    weight, _ = weights_of(module)
+    weight, _ = linear_of(module)
     return torch.zeros(weight.shape[0], d, device=weight.device)

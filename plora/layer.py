@@ -1,83 +1,37 @@
 """The PLoRA layer: one frozen Linear, a shared low-rank change, and one user vector for each row of the batch."""
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .compiled import changed, numbered
 from .errors import WrongRows
+from .rows import Batch, Change, Changes, Rows
+
+__all__ = [
+    "Change",
+    "Changes",
+    "PLoRALinear",
+    "PersonalHead",
+    "Rows",
+    "device_of",
+    "last_linear",
+    "linear_of",
+    "personalised",
+    "shape_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A low-rank change for each row of a batch. A: (rows, r, d_in); B: (rows, d_out, r), scales included."""
+class Folded:
+    """weight: (d_out, d_in), the Basis's shared change in it; bias: (d_out,); user: (d_out, d) what a vector adds."""
 
-    A: Tensor = field(repr=False)
-    B: Tensor = field(repr=False)
-
-    def added(self, y: Tensor, x: Tensor) -> Tensor:
-        """y (rows, ..., d_out) + B A x (rows, ..., d_in): one grouped product for all rows. Raises WrongRows."""
-        rows = x.shape[0]
-        if self.A.shape[0] != rows:
-            raise WrongRows(self.A.shape[0], rows)
-        z = torch.bmm(x.reshape(rows, -1, x.shape[-1]).to(self.A.dtype), self.A.transpose(1, 2))  # (rows, tokens, r)
-        flat, B = y.reshape(rows, -1, y.shape[-1]), self.B.transpose(1, 2)
-        if y.dtype == self.A.dtype:
-            return torch.baddbmm(flat, z, B).view(y.shape)
-        return (flat + torch.bmm(z, B).to(y.dtype)).view(y.shape)
-
-
-Changes = Mapping[str, Change]
-"""By the full name of the layer they change."""
-
-
-class Rows:
-    """Which user vector, and which low-rank change beside it, each row of the current batch carries.
-
-    Context-local: two threads (or asyncio tasks) that use the same model never see each other's rows.
-    """
-
-    def __init__(self) -> None:
-        self._vectors: ContextVar[Tensor | None] = ContextVar("plora_rows", default=None)
-        self._changes: ContextVar[Changes | None] = ContextVar("plora_changes", default=None)
-        self._enabled: ContextVar[bool] = ContextVar("plora_enabled", default=True)
-
-    @property
-    def vectors(self) -> Tensor | None:
-        """The (batch, d) vectors in use, or None for the generic model."""
-        return self._vectors.get()
-
-    def change(self, name: str) -> Change | None:
-        """The low-rank change in use at one layer, if any."""
-        changes = self._changes.get()
-        return None if changes is None else changes.get(name)
-
-    @property
-    def enabled(self) -> bool:
-        return self._enabled.get()
-
-    @contextmanager
-    def use(self, vectors: Tensor | None, changes: Changes | None = None) -> Iterator[None]:
-        token, changed = self._vectors.set(vectors), self._changes.set(changes)
-        try:
-            yield
-        finally:
-            self._changes.reset(changed)
-            self._vectors.reset(token)
-
-    @contextmanager
-    def disabled(self) -> Iterator[None]:
-        """Only the frozen base: no shared change, no user."""
-        token = self._enabled.set(False)
-        try:
-            yield
-        finally:
-            self._enabled.reset(token)
+    weight: Tensor = field(repr=False)
+    bias: Tensor | None = field(repr=False)
+    user: Tensor = field(repr=False)
 
 
 class PLoRALinear(nn.Module):
@@ -96,28 +50,59 @@ class PLoRALinear(nn.Module):
         self.scale = scale
         self.rows = rows
         self.name = ""
+        self.folded: Folded | None = None
+        self.number = numbered(self)
         self.dropout = 0.0
         self.feature_terms: list[tuple[Tensor, int]] | None = None
 
+    def fold(self) -> None:
+        """Keep W + s B A and s B P beside the base, which stays as it is: rows then cost what the base alone costs.
+
+        That is another copy of W in memory. Training changes A, B and P, which it does not follow.
+        """
+        weight, bias = linear_of(self.base)
+        folded = (weight.float() + self.scale * (self.B @ self.A)).to(weight.dtype).contiguous()
+        self.folded = Folded(folded, bias, self.scale * (self.B @ self.P))
+
     def forward(self, x: Tensor) -> Tensor:
         """x: (batch, ..., d_in) -> (batch, ..., d_out). Raises WrongRows where rows and vectors disagree."""
-        y: Tensor = self.base(x)
-        if not self.rows.enabled:
-            return y
+        y: Tensor = self.base(x) if self.folded is None else F.linear(x, self.folded.weight, self.folded.bias)
+        if torch.compiler.is_compiling():
+            return _compiled(y, x, self.number)
+        return self.changed(y, x)
+
+    def changed(self, y: Tensor, x: Tensor) -> Tensor:
+        """y (batch, ..., d_out), what the base made of x (batch, ..., d_in), with what the rows carry."""
+        batch = self.rows.batch
+        if not batch.enabled:
+            return y if self.folded is None else self.base(x)
+        batch = batch.over(x.shape[0])
+        if self.folded is not None:
+            return self._shared(y, x, batch, self.folded)
+        if batch.index is None:
+            return self._change(y, x, batch)
+        mine = self._change(y[batch.index], x[batch.index], batch)  # only their own rows go through a Basis's matrices
+        return y.index_copy(0, batch.index, mine)
+
+    def _shared(self, y: Tensor, x: Tensor, batch: Batch, folded: "Folded") -> Tensor:
+        if batch.vectors is not None:
+            share = (batch.vectors @ folded.user.T).to(y.dtype)  # (rows, d_out): the same at every token
+            y = y + share.view(share.shape[0], *[1] * (x.dim() - 2), share.shape[1])
+        own = None if batch.changes is None else batch.changes.get(self.name)
+        return y if own is None else own.added(y, x)
+
+    def _change(self, y: Tensor, x: Tensor, batch: Batch) -> Tensor:
         inputs = x.to(self.A.dtype)  # a half-precision model keeps a full-precision Basis
-        z = self._drop(inputs) @ self.A.T  # (batch, ..., rank)
-        vectors = self.rows.vectors
-        if vectors is not None:
-            if vectors.shape[0] != x.shape[0]:
-                raise WrongRows(vectors.shape[0], x.shape[0])
-            user = self._drop(vectors) @ self.P.T  # (batch, rank): the same at every token
+        z = self._drop(inputs) @ self.A.T  # (rows, ..., rank)
+        if batch.vectors is not None:
+            user = self._drop(batch.vectors) @ self.P.T  # (rows, rank): the same at every token
             z = z + user.view(user.shape[0], *[1] * (x.dim() - 2), user.shape[1])
         change = self.scale * (z @ self.B.T)
         if self.feature_terms is not None:
             generic = self.scale * (self._drop(inputs) @ self.A.T @ self.B.T)
             self.feature_terms.append(((change - generic).square().sum(), change.numel()))
         y = y + change.to(y.dtype)
-        own = self.rows.change(self.name)
+        own = None if batch.changes is None else batch.changes.get(self.name)
         return y if own is None else own.added(y, inputs)
 
     def _drop(self, x: Tensor) -> Tensor:
@@ -137,12 +122,17 @@ class PersonalHead(nn.Module):
     def __init__(self, linear: nn.Module, C: Tensor, M: Tensor, rows: Rows) -> None:
         super().__init__()
         self.linear, self.rows = linear, rows
+        self.number = numbered(self)
         self.register_buffer("C", C)
         self.M = nn.Parameter(M, requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (batch, ..., width) -> (batch, ..., outputs). Raises WrongRows where rows and vectors disagree."""
         y: Tensor = self.linear(x)
+        return _compiled(y, x, self.number) if torch.compiler.is_compiling() else self.changed(y, x)
+
+    def changed(self, y: Tensor, x: Tensor) -> Tensor:
+        """y (batch, ..., outputs), what the shared head made of x, with what is the rows' own."""
         vectors = self.rows.vectors
         if vectors is None or not self.rows.enabled:
             return y
@@ -184,6 +174,20 @@ def shape_of(module: nn.Module) -> tuple[int, int] | None:
     return None
 
 
+def linear_of(module: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """(d_out, d_in) weight and (d_out,) bias of a Linear or of GPT-2's Conv1D, which keeps its weight transposed."""
+    weight, bias = module.weight, module.bias
+    if not isinstance(weight, Tensor) or shape_of(module) is None:
+        raise TypeError(f"{type(module).__name__} is not a linear layer")
+    turned = weight if isinstance(module, nn.Linear) else weight.T
+    return turned.detach(), bias.detach() if isinstance(bias, Tensor) else None
+
+
 def device_of(module: nn.Module) -> torch.device:
     """Where the module's weights live."""
     return next(module.parameters()).device
+
+
+def _compiled(y: Tensor, x: Tensor, number: int) -> Tensor:
+    found: Tensor = changed(y, x, number)
+    return found

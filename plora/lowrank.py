@@ -11,7 +11,7 @@ from .adapter import Adapter
 from .basis import Basis
 from .errors import AdapterRejected, MalformedAdapter, WrongShape
 from .files import fit_low_rank
-from .layer import Change, Changes
+from .rows import Change, Changes
 
 
 @dataclass(frozen=True, slots=True)

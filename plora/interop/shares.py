@@ -28,6 +28,13 @@ class Form(Enum):
     MERGED = "merged"
 
 
+class Head(Enum):
+    """Where a classifier's head is: in each export, or once in the base that `export_base` writes."""
+
+    OWN = "own"
+    IN_BASE = "in_base"
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """h + B (A x) + bias at one target: A (r, d_in), B (d_out, r) with every scale included, bias (d_out,)."""
