@@ -1,19 +1,17 @@
 """The endpoints for clients of OpenAI's API, asked by the official client over real HTTP."""
 
 import asyncio
-import socket
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import openai
 import pytest
-import uvicorn
 
 import plora
 from daemon.settings import Settings
 from tests.daemon.conftest import World, example, open_world
+from tests.daemon.serving import listening
 from tests.plora import toys
 
 TEMPLATE = (
@@ -78,25 +76,6 @@ def talkative(base: plora.BaseModel, basis: plora.Basis) -> list[plora.Adapter]:
     answers = [each.answer for each in plora.predict(base, basis, texts, users, max_new_tokens=TOKENS)]
     found = {answer: user for answer, user in zip(answers, users, strict=True) if len(answer.split()) > 2}
     return list(found.values())[:2]
-
-
-class listening:  # noqa: N801 - used as a `with`
-    """The app of a world behind a port of this machine."""
-
-    def __init__(self, world: World) -> None:
-        self._socket = socket.socket()
-        self._socket.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(world.service.app, log_level="critical", lifespan="off")
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
-
-    def __enter__(self) -> str:
-        self._thread.start()
-        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-
-    def __exit__(self, *_: object) -> None:
-        self._server.should_exit = True
-        self._thread.join(20)
 
 
 def chat(client: openai.OpenAI, **more):
