@@ -14,6 +14,7 @@ from daemon.command_line import AWAY, REFUSED, group, local, remote
 from daemon.custody_commands import add_audit, add_backups, add_erasures, add_keys
 from daemon.errors import DaemonError
 from daemon.operating_commands import add_config, add_migrate, add_operating
+from daemon.rollout_commands import add_rollouts
 from daemon.run_commands import add_basis, add_runs, add_users
 from daemon.settings import Settings
 from storage import StorageError
@@ -47,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     demo = local(commands, "demo", "show the whole main job on simulated or real data", _demo)
     demo.add_argument("--data", help="real rows instead: a .jsonl or .jsonl.gz of user, text, label[, split]")
     add_users(commands)
+    add_rollouts(commands)
     add_runs(commands)
     add_basis(commands)
     add_operating(commands)

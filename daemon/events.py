@@ -1,4 +1,4 @@
-"""What hosts send: CloudEvents of four types to the Events that are stored, and Events to Examples.
+"""What hosts send: CloudEvents of five types to the Events that are stored, and Events to Examples.
 
 A refusal never repeats what was sent. The stored content is canonical JSON of the data alone, so that
 one event sent twice in different modes or spellings is one event.
@@ -28,6 +28,7 @@ class EventType(Enum):
     CORRECTION = "plora.correction.v1"
     CONSENT = "plora.consent.v1"
     FORGET = "plora.forget.v1"
+    OUTCOME = "plora.outcome.v1"
 
 
 KINDS = {
@@ -48,7 +49,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One acceptable event, not yet stored. `content` is empty for a forget."""
+    """One acceptable event, not yet stored. `content` is empty for a forget, and `user` for an outcome."""
 
     type: EventType
     source: str
@@ -59,9 +60,11 @@ class Message:
     label: str | None = field(repr=False, default=None)
     granted: bool | None = None
     trace: Trace | None = None  # the event's own, not the request's
+    answer: str = field(repr=False, default="")
+    value: float = 0.0
 
     def to_event(self, trace: Trace | None = None) -> NewEvent:
-        """What the store records, in `trace`. A forget is executed, never recorded."""
+        """What the store records, in `trace`. A forget is executed and an outcome counted, never recorded."""
         return NewEvent(
             source=self.source,
             id=self.id,
@@ -170,6 +173,8 @@ def _message(envelope: Envelope) -> Message:
     except ValueError:
         known = ", ".join(each.value for each in EventType)
         raise UnacceptableEvent("unknown_event_type", f"the attribute type must be one of {known}") from None
+    if kind is EventType.OUTCOME:
+        return _outcome(envelope)
     if envelope.subject is None:
         raise MalformedEvent("missing_attribute", "the attribute subject, the user's id, is missing")
     user = check_user(envelope.subject)
@@ -195,6 +200,34 @@ READERS: Mapping[EventType, Mapping[str, type]] = {
     EventType.CONSENT: {"granted": bool},
     EventType.FORGET: {},
 }
+
+
+def _outcome(envelope: Envelope) -> Message:
+    """The answer's token says whose it was: a subject is not read."""
+    data = envelope.data
+    if not isinstance(data, dict):
+        raise UnacceptableEvent("wrong_data", "data must be a JSON object with answer and value")
+    if set(data) - {"answer", "value"}:
+        raise UnacceptableEvent("unexpected_field", "data has fields other than answer and value")
+    for name in ("answer", "value"):
+        if name not in data:
+            raise UnacceptableEvent("missing_field", f"data.{name} is missing")
+    answer, value = data["answer"], data["value"]
+    if not isinstance(answer, str) or not answer:
+        raise UnacceptableEvent("wrong_field", "data.answer must be the `answer` of a prediction, as it came")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise UnacceptableEvent("wrong_field", "data.value must be a number from 0 to 1")
+    return Message(
+        type=EventType.OUTCOME,
+        source=envelope.source,
+        id=envelope.id,
+        user="",
+        time=envelope.time,
+        content=b"",
+        trace=envelope.trace,
+        answer=answer,
+        value=float(value),
+    )
 
 
 def _data(envelope: Envelope, fields: Mapping[str, type]) -> dict[str, str | bool]:

@@ -27,7 +27,7 @@ _FIELDS = """action run runs user users tenant caller basis base version version
     count events examples steps seconds duration_s wait_s lease_s bytes depth code codes outcome decision reason_code
     status method route error place logger pid port replicas restarts state kind type revision schema trainer signal
     request entries rewrapped owner purpose loss gain queued running backoff_s seq ready causes url
-    trained epochs pace trace mode passes database operation"""
+    trained rollout epochs pace trace mode passes database operation"""
 FIELDS = frozenset(_FIELDS.split())
 _RANDOM = re.compile(r"[0-9a-f]{32}")
 SHAPES = {"user": _RANDOM, "trace": _RANDOM}

@@ -51,8 +51,8 @@ class Row:
         return f"plora_{self.name}{suffix}"
 
 
-EVENT_TYPES = ("example", "correction", "consent", "forget", "unknown")
-EVENT_OUTCOMES = ("stored", "duplicate", "forgotten", "conflict", "rejected", "failed")
+EVENT_TYPES = ("example", "correction", "consent", "forget", "outcome", "unknown")
+EVENT_OUTCOMES = ("stored", "duplicate", "forgotten", "conflict", "ignored", "rejected", "failed")
 RUN_CODES = {
     "succeeded": (
         "beats_generic",
@@ -70,6 +70,7 @@ RUN_CODES = {
     "cancelled": ("not_enough",),
     "retried": ("trainer_unavailable", "trainer_lacks_key", "trainer_lost"),
 }
+ROLLOUT_ENDS = ("promoted", "rolled_back", "cancelled")
 DECISIONS = ("promoted", "rejected", "rolled_back")
 PARTS = ("whole", "label_bias")
 DRIFTS = ("steady", "drifted", "rolled_back")
@@ -143,6 +144,7 @@ ROWS = (
     Row("last_success_timestamp_seconds", G, _.JUDGE, "When a run last succeeded."),
     Row("versions", C, _.JUDGE, "Decisions on adapter versions.", {"decision": DECISIONS}),
     Row("promotions", C, _.JUDGE, "Versions promoted, by the part of the vector served.", {"part": PARTS}),
+    Row("rollouts", C, _.JUDGE, "Rollouts ended.", {"end": ROLLOUT_ENDS}),
     Row("drift", C, _.JUDGE, "Looks at what came since the version in use.", {"state": DRIFTS}),
     Row(
         "gain_over_generic_nats",

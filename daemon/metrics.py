@@ -87,6 +87,7 @@ class Metrics:
         self.event_to_adapter = histogram("event_to_adapter_seconds", self.registry)
         self.last_success = gauge("last_success_timestamp_seconds", self.registry)
         self.versions = counter("versions", self.registry)
+        self.rollouts = counter("rollouts", self.registry)
         self.promotions = counter("promotions", self.registry)
         self.drift = counter("drift", self.registry)
         self.gain_over_generic = histogram("gain_over_generic_nats", self.registry)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import plora
+from daemon.calibrating import learn
 from daemon.clock import monotonic
 from daemon.errors import DaemonError
 from daemon.messages import BasisProgress, BasisRequest, encode_request
@@ -85,7 +86,8 @@ def train(base: plora.BaseModel, spool: Spool, request: BasisRequest, peers: Pee
         trained = run(_checkpoint(spool, request.basis, identity))
     except (WrongCheckpoint, MalformedCheckpoint):
         trained = run(None)
-    return Made(plora.dumps(trained.basis), json.dumps(_report(trained)))
+    calibration = learn(base, trained.basis, crowd) if first else plora.Calibration()
+    return Made(plora.dumps(trained.basis), json.dumps(_report(trained, calibration)))
 
 
 def identity_of(request: BasisRequest) -> str:
@@ -115,11 +117,13 @@ def _checkpoint(spool: Spool, basis: str, identity: str) -> Checkpoint | None:
     return None if content is None else loads_checkpoint(content)
 
 
-def _report(trained: plora.Population) -> dict[str, object]:
-    """Losses by epoch; `held_out` only where examples were kept aside."""
+def _report(trained: plora.Population, calibration: plora.Calibration) -> dict[str, object]:
+    """Losses by epoch; `held_out` only where examples were kept aside, `calibration` where one was learnt."""
     found: dict[str, object] = {"loss": [round(loss, 6) for loss in trained.history]}
     if trained.held_out:
         found["held_out"] = [round(loss, 6) for loss in trained.held_out]
+    if calibration.answers:
+        found["calibration"] = {"temperature": round(calibration.temperature, 6), "answers": calibration.answers}
     return found | {"labels": len(trained.basis.labels), "users": len(trained.vectors)}
 
 

@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 import plora
 from daemon.adapter_cache import Worn
@@ -17,6 +18,7 @@ from daemon.predict_messages import (
     AdaptersMissing,
     Carried,
     GenerateRequest,
+    Moved,
     Named,
     PredictAnswer,
     Prediction,
@@ -24,7 +26,11 @@ from daemon.predict_messages import (
     Refused,
     Row,
     Turn,
+    Why,
 )
+
+REASONS = 3
+"""Examples that an answer names."""
 
 Missing = BasisMissing | AdaptersMissing | Refused
 Predicted = PredictAnswer | BasisMissing | AdaptersMissing | Refused | WorkFailed
@@ -121,7 +127,21 @@ def _answers(
         found = speaker.classify(list(zip(texts, users, strict=True)))
     else:
         found = speaker.go_on(texts, users, request.most_tokens)
-    return [prediction_of(kind, answer) for answer in found]
+    return [
+        replace(prediction_of(kind, answer), why=_why(speaker, row, user))
+        for row, user, answer in zip(rows, users, found, strict=True)
+    ]
+
+
+def _why(speaker: plora.Speaker, row: Row, user: plora.User) -> Why | None:
+    """What moved an answer, where that is asked for and the model answers with labels."""
+    if row.taught is None or speaker.basis.kind is not plora.Kind.CLASSIFICATION:
+        return None
+    taught = [plora.Example(text, label) for text, label in row.taught]
+    adapter = user if isinstance(user, plora.Adapter) else None
+    found = plora.influence(speaker.engine, row.text, adapter, taught)
+    moved = tuple(Moved(each.example, each.nats) for each in found.moved[:REASONS])
+    return Why(moved, found.from_generic, found.generic_label)
 
 
 def read_adapter(content: bytes, speaker: plora.Speaker) -> Worn:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from daemon import logs
+from daemon.answer_token import WrongAnswerToken
 from daemon.errors import EventRefused
 from daemon.events import EventType, Message, check_label
+from daemon.outcomes import Outcomes, Told
 from daemon.telemetry import Kind, Span, begin, ending
 from daemon.telemetry_context import Trace, current
 from storage import EventIdReused, Recorded, Store, UserForgotten
@@ -34,6 +36,14 @@ class Outcome:
 
 FORGOTTEN = Outcome(202, "forgotten")
 CONFLICT = 409
+LET_IN = "this user was forgotten; a consent event with a later time lets them in again"
+WRONG_ANSWER = Outcome(422, "rejected", "wrong_answer", str(WrongAnswerToken()))
+COUNTED = {
+    Told.STORED: Outcome(202, "stored"),
+    Told.DUPLICATE: Outcome(202, "duplicate"),
+    Told.NOBODYS: Outcome(202, "ignored"),
+    Told.FORGOTTEN: Outcome(CONFLICT, "conflict", "user_forgotten", LET_IN),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +55,7 @@ class Recording:
     actor: str
     labels: Callable[[], frozenset[str] | None]
     default_consent: bool
+    outcomes: Outcomes
 
     def record(self, parsed: Sequence[Parsed], now: datetime) -> list[Outcome]:
         """One Outcome for each of `parsed`, in order; what is stored is durable when this returns.
@@ -68,9 +79,21 @@ class Recording:
             if receipt is not None:
                 logs.write("forgotten", {"user": receipt.user, "events": receipt.events, "caller": self.actor})
             return [FORGOTTEN]
-        results = iter(self._store_all(messages, now) if messages else [])
+        told = [each for each in messages if each.type is EventType.OUTCOME]
+        taught = [each for each in messages if each.type is not EventType.OUTCOME]
+        results = map(_outcome, self._store_all(taught, now) if taught else [])
+        counts = iter(self._count(told, now) if told else [])
         # failpoint: ingest-after-commit
-        return [_refused(each) if isinstance(each, EventRefused) else _outcome(next(results)) for each in stretch]
+        return [
+            _refused(each)
+            if isinstance(each, EventRefused)
+            else next(counts if each.type is EventType.OUTCOME else results)
+            for each in stretch
+        ]
+
+    def _count(self, told: Sequence[Message], now: datetime) -> list[Outcome]:
+        counted = self.outcomes.record(self.tenant, [(each.answer, each.value) for each in told], now)
+        return [WRONG_ANSWER if isinstance(each, WrongAnswerToken) else COUNTED[each] for each in counted]
 
     def _store_all(self, messages: Sequence[Message], now: datetime) -> list[Recorded | EventIdReused | UserForgotten]:
         """Each in its own trace, or in the request's; a span for each of these traces."""
@@ -132,5 +155,4 @@ def _outcome(result: Recorded | EventIdReused | UserForgotten) -> Outcome:
     if isinstance(result, EventIdReused):
         sentence = "this source and id came before with other content; a new event needs a new id"
         return Outcome(CONFLICT, "conflict", "event_id_reused", sentence)
-    sentence = "this user was forgotten; a consent event with a later time lets them in again"
-    return Outcome(CONFLICT, "conflict", "user_forgotten", sentence)
+    return Outcome(CONFLICT, "conflict", "user_forgotten", LET_IN)

@@ -13,9 +13,11 @@ def add_users(commands: "Commands[argparse.ArgumentParser]") -> None:
     users = remote(commands, "users", "list users, or show one by the host's id", _users)
     users.add_argument("user", nargs="?", help="the host's id of a user")
     users.add_argument("--limit", type=int, default=100)
-    rollback = remote(commands, "rollback", "serve an earlier version to a user", _rollback)
-    rollback.add_argument("user", help="the host's id of a user")
-    rollback.add_argument("--to", type=int, help="a version; 0 is the generic model; default: the latest retired one")
+    rollback = remote(commands, "rollback", "serve an earlier version to a user, or to everybody", _rollback)
+    whom = rollback.add_mutually_exclusive_group(required=True)
+    whom.add_argument("user", nargs="?", help="the host's id of a user")
+    whom.add_argument("--all", action="store_true", help="every user of the tenant: --to is then a time, ISO 8601")
+    rollback.add_argument("--to", help="a version; 0 is the generic model; default: the latest retired one")
     forget = remote(commands, "forget", "destroy everything of a user", _forget)
     forget.add_argument("user", help="the host's id of a user")
     forget.add_argument("--receipt", action="store_true", help="forget nobody: show the receipt of an earlier erasure")
@@ -66,7 +68,10 @@ def _retry_dead(options: argparse.Namespace) -> Request:
 
 
 def _rollback(options: argparse.Namespace) -> Request:
-    return Request("POST", ("users", options.user, "rollback"), body={"to": options.to})
+    if options.all:
+        return Request("POST", ("rollback",), body={"to": options.to})
+    to = int(options.to) if options.to is not None and options.to.isdecimal() else options.to  # the daemon says no
+    return Request("POST", ("users", options.user, "rollback"), body={"to": to})
 
 
 def _forget(options: argparse.Namespace) -> Request:

@@ -14,7 +14,6 @@ from daemon.answering import Answering
 from daemon.api.app import create_app
 from daemon.api.oidc import verifier
 from daemon.api.parts import Cause, Parts
-from daemon.arms import CurrentArm
 from daemon.bases import BasisContents
 from daemon.considering import Considering
 from daemon.counted_store import CountedStore
@@ -28,6 +27,7 @@ from daemon.labels import Labels
 from daemon.limits import Admission
 from daemon.metrics import Metrics
 from daemon.predictor import Predictor
+from daemon.rollouts import Rollouts
 from daemon.scheduler import Scheduler
 from daemon.settings import Settings
 from daemon.standing import Standing
@@ -62,6 +62,7 @@ class Service:
         self.parts.considering.start()
         self.scheduler.start()
         self.heartbeat.start()
+        self.parts.rollouts.start()
         return self
 
     def count_spans(self, outcome: str, count: int) -> None:
@@ -76,6 +77,7 @@ class Service:
             last.callback(self.training.stop)
             last.callback(self.scheduler.stop)
             last.callback(self.heartbeat.stop)
+            last.callback(self.parts.rollouts.stop)
             last.callback(self.parts.considering.stop)
             last.callback(self.parts.denials.flush)
 
@@ -205,7 +207,13 @@ def _assemble_over(store: CountedStore, keyring: KeyRing, settings: Settings) ->
         consider=considering.add,
         now=clock.now,
     )
-    predictor = Predictor(store, training.client, contents, CurrentArm())
+    rollouts = Rollouts(
+        *(store, Policies(), metrics),
+        now=clock.now,
+        monotonic=clock.monotonic,
+        moves_days=settings.retention.moves_days,
+    )
+    predictor = Predictor(store, training.client, contents, rollouts)
     parts = Parts(
         settings=settings,
         store=store,
@@ -214,6 +222,7 @@ def _assemble_over(store: CountedStore, keyring: KeyRing, settings: Settings) ->
         labels=labels,
         considering=considering,
         predictor=predictor,
+        rollouts=rollouts,
         answering=Answering(store, predictor, Policies(), settings.hold, now=clock.now),
         basis_progress=scheduler.progress,
         trainer_ready=training.client.ready,

@@ -46,6 +46,8 @@ from .errors import (
 from .examples import Example
 from .fitting import fit
 from .generation import Crew, Prompt, Sampling, Written, encode_prompt
+from .influence import Influence, influence
+from .influence import Moved as MovedBy
 from .links import Link
 from .lowrank import LowRankAdapter
 from .lowrank_codec import dumps_low_rank, is_low_rank, loads_low_rank
@@ -89,6 +91,7 @@ __all__ = [
     "FitSettings",
     "Fitted",
     "GroupPeers",
+    "Influence",
     "InvalidSetting",
     "Judged",
     "Kind",
@@ -102,6 +105,7 @@ __all__ = [
     "MalformedCheckpoint",
     "MalformedStatistics",
     "Moved",
+    "MovedBy",
     "MutualInformation",
     "NoChatTemplate",
     "NotResident",
@@ -152,6 +156,7 @@ __all__ = [
     "fit",
     "fit_low_rank",
     "fresh_basis",
+    "influence",
     "is_low_rank",
     "load",
     "loads_adapter",

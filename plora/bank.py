@@ -61,7 +61,6 @@ class Bank:
             return blocks[0].index_select(0, index)
         found = torch.empty(len(places), self.numbers, device=self._device)
         for at in sorted({bisect_right(starts, place) - 1 for place in places}):
-            end = starts[at] + len(blocks[at])
-            here = ((index >= starts[at]) & (index < end)).nonzero()[:, 0]
+            here = ((index >= starts[at]) & (index < starts[at] + len(blocks[at]))).nonzero()[:, 0]
             found.index_copy_(0, here, blocks[at].index_select(0, index[here] - starts[at]))
         return found

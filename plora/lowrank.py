@@ -7,7 +7,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from .adapter import Adapter
+from .adapter import Adapter, all_finite
 from .basis import Basis
 from .errors import AdapterRejected, MalformedAdapter, WrongShape
 from .files import fit_low_rank
@@ -38,7 +38,7 @@ class LowRankAdapter:
         for name, value in self.tensors.items():
             if value.dtype != torch.float32:
                 raise MalformedAdapter(name, f"shape {tuple(value.shape)} {value.dtype}")
-            if not bool(torch.isfinite(value).all()):
+            if not all_finite(value):
                 raise MalformedAdapter(name, "not finite")
 
     @property

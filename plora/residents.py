@@ -195,22 +195,24 @@ class Residents(Generic[Key]):
             return None
         if len(ranks) == 1:
             (rank,) = ranks
-            bank, layout = self._banks[rank]
-            parts = layout.parts(bank.gather([seat.change for seat in seats]))
-            return {name: Change(parts[f"A.{name}"], parts[f"B.{name}"]) for name in layout.targets}
+            return self._gathered(rank, [seat.change for seat in seats])
         return self._padded(seats, ranks)
+
+    def _gathered(self, rank: int, places: Sequence[int]) -> dict[str, Change]:
+        """All layers in one copy: a CPU that asks for memory layer by layer gives it back each time."""
+        bank, layout = self._banks[rank]
+        parts = layout.parts(bank.gather(places))
+        return {name: Change(parts[f"A.{name}"], parts[f"B.{name}"]) for name in layout.targets}
 
     def _padded(self, seats: Sequence[_Seat], ranks: set[int]) -> Changes:
         """Rows of several ranks as rows of the largest: what a row has no rank for is zeros."""
         rank, found = max(ranks), dict[str, Change]()
         for each in ranks:
             rows = [at for at, seat in enumerate(seats) if seat.rank == each]
-            bank, layout = self._banks[each]
-            parts = layout.parts(bank.gather([seats[at].change for at in rows]))
-            for name, (d_in, d_out) in zip(layout.targets, layout.shapes, strict=True):
+            for name, part in self._gathered(each, [seats[at].change for at in rows]).items():
                 if name not in found:
-                    A = torch.zeros(len(seats), rank, d_in, device=self._device)
-                    found[name] = Change(A, torch.zeros(len(seats), d_out, rank, device=self._device))
-                found[name].A[rows, :each] = parts[f"A.{name}"]
-                found[name].B[rows, :, :each] = parts[f"B.{name}"]
+                    A = torch.zeros(len(seats), rank, part.A.shape[2], device=self._device)
+                    found[name] = Change(A, torch.zeros(len(seats), part.B.shape[1], rank, device=self._device))
+                found[name].A[rows, :each] = part.A
+                found[name].B[rows, :, :each] = part.B
         return found

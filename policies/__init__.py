@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from policies import access, attempts, cohort, drift, hold, promotion, refit, retention, selection, trigger
+from policies import access, attempts, cohort, drift, hold, promotion, refit, retention, rollout, selection, trigger
 from policies.decision import Decision
 from policies.facts import InvalidFact, PolicyError
 
@@ -35,4 +35,8 @@ class Policies:
     watch: Callable[[drift.Fresh | None, drift.Watch], drift.Steady | drift.Drifted | drift.RollBack] = drift.watch
     since: Callable[[float, float], drift.BeginAnew | drift.GoOn] = drift.since
     consider: Callable[[hold.Answerable, hold.Doubt], hold.Give | hold.Hold] = hold.consider
+    treats: Callable[[str, str, float], bool] = rollout.treats
+    conclude: Callable[
+        [rollout.Trial, rollout.Rules, datetime], rollout.Continue | rollout.Promote | rollout.RollBack
+    ] = rollout.decide
     keep: Callable[[retention.Inventory, retention.Rules, datetime], retention.Keep] = retention.keep

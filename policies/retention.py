@@ -67,10 +67,12 @@ class Rules:
     keep_versions: int = 3  # retired versions to roll back to, beside the current one
     rejected_days: int = 30
     event_days: int | None = 365  # None: events are kept until their user is forgotten
+    moves_days: int = 90  # how far back a population can be rolled; outcomes are kept as long
 
     def __post_init__(self) -> None:
         whole("Rules.keep_versions", self.keep_versions)
         whole("Rules.rejected_days", self.rejected_days, most=CENTURY_DAYS)
+        whole("Rules.moves_days", self.moves_days, least=1, most=CENTURY_DAYS)
         if self.event_days is not None:
             whole("Rules.event_days", self.event_days, most=CENTURY_DAYS)
 

@@ -48,6 +48,7 @@ from storage.keys import KeyRing
 from storage.materials import Material
 from storage.moves import Move
 from storage.opening_errors import NetworkVolume, SchemaBehind
+from storage.outcomes import Counted, NewOutcome, Tally
 from storage.outlived import Outlived
 from storage.records import (
     ActivityRow,
@@ -71,6 +72,8 @@ from storage.records import (
     User,
 )
 from storage.replaying import Replayed
+from storage.rollout_errors import RolloutEnded, RolloutOpen, UnknownRollout
+from storage.rollouts import NewRollout, Rollout
 from storage.scrubbing import BlobScrub
 from storage.sealing import seal_message, unseal_message
 from storage.serving import Served, Serving, Servings
@@ -95,6 +98,7 @@ __all__ = [
     "Caller",
     "CallerRecord",
     "CommitUnknown",
+    "Counted",
     "CurrentVersionKept",
     "DiskFailed",
     "DiskFull",
@@ -121,11 +125,16 @@ __all__ = [
     "Move",
     "NetworkVolume",
     "NewEvent",
+    "NewOutcome",
+    "NewRollout",
     "Outlived",
     "Receipt",
     "Recorded",
     "Replayed",
     "RoleBypassesIsolation",
+    "Rollout",
+    "RolloutEnded",
+    "RolloutOpen",
     "Rotation",
     "Run",
     "RunState",
@@ -145,8 +154,10 @@ __all__ = [
     "StoreInUse",
     "StoredAdapter",
     "Switch",
+    "Tally",
     "Tenant",
     "UnknownBasis",
+    "UnknownRollout",
     "UnknownTenant",
     "UnknownUser",
     "UnknownVersion",

@@ -22,9 +22,10 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from storage import moves, runs, tenants, users
 from storage.columns import START
 from storage.exports import Erased
+from storage.history_tables import outcomes
 from storage.moves import Moving
 from storage.states import EpochState, UserState, VersionState, sources
-from storage.tables import events, key_epochs, outcomes, tombstones, versions
+from storage.tables import events, key_epochs, tombstones, versions
 from storage.tables import tenants as tenant_table
 from storage.tables import users as table
 from storage.transaction import Transaction

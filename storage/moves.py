@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from storage.tables import moves as table
+from storage.history_tables import moves as table
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,8 @@ def forget(connection: Connection, user: str) -> None:
 
 
 def prune(connection: Connection, before: datetime) -> int:
-    """Delete what ended so long ago that nobody asks for it: never the newest move of a user. Returns how many."""
-    kept = select(func.max(table.c.seq)).where(table.c.user.is_not(None)).group_by(table.c.user)
+    """Delete what was over before this time: what served each user at that time is still known. Returns how many."""
+    lasting = table.c.user.is_not(None) & (table.c.at < before)
+    kept = select(func.max(table.c.seq)).where(lasting).group_by(table.c.user)
     old = (table.c.at < before) & table.c.seq.not_in(kept)
     return connection.execute(delete(table).where(old)).rowcount

@@ -6,7 +6,6 @@ where a host's own id comes in: record_events, user and forget.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import copy
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
@@ -35,12 +34,12 @@ from storage.records import (
     Tenant,
 )
 from storage.replaying import Replayed
+from storage.rolling import Rolling
 from storage.sqlite import SQLite
 from storage.transaction import Transaction
-from storage.working import Working
 
 
-class Store(Working):
+class Store(Rolling):
     """An open store. Thread-safe; one at a time per SQLite database, any number on PostgreSQL."""
 
     _grouping: Grouping
@@ -114,12 +113,6 @@ class Store(Working):
         if not agrees:
             with self._write(now) as tx:
                 epochs.adopt(tx)
-
-    def within(self, tenant: str) -> Self:
-        """The same store for one tenant: on PostgreSQL no statement of it sees or changes a row of another."""
-        narrowed = copy(self)
-        narrowed._scope = tenant
-        return narrowed
 
     @contextmanager
     def _write(self, now: datetime) -> Iterator[Transaction]:

@@ -11,6 +11,8 @@ from daemon import logs
 from daemon.api import (
     bases,
     callers,
+    changes,
+    corrections,
     deadletters,
     erasures,
     events,
@@ -19,6 +21,7 @@ from daemon.api import (
     operations,
     predictions,
     problems,
+    rollouts,
     routes,
     steering,
     users,
@@ -47,7 +50,22 @@ DESCRIPTION = """Tiny adapters for the users of one frozen language model. Hosts
 or ask for predictions; operators train bases, roll back, forget and rotate keys. Every refusal is problem+json."""
 
 # What a caller can do about each error of the store; anything else of it is a failure of ours.
-ROUTERS = (events, users, predictions, openai, bases, callers, operations, steering, deadletters, erasures, health)
+ROUTERS = (
+    events,
+    users,
+    changes,
+    predictions,
+    corrections,
+    openai,
+    rollouts,
+    bases,
+    callers,
+    operations,
+    steering,
+    deadletters,
+    erasures,
+    health,
+)
 REFUSALS: dict[type[StorageError], tuple[int, str, str]] = {
     DiskFull: (507, "storage_full", "there is no room to store this; nothing was written, send it again later"),
     KeysAway: (503, "keys_away", "the key provider does not answer; send it again later"),
@@ -87,19 +105,7 @@ def create_app(parts: Parts, monotonic: Callable[[], float]) -> ASGIApp:
         responses=problems.documented(400, 408, 413, 414, 429, 431, 500, 503),
     )
     app.state.parts = parts
-    for each in (
-        events,
-        users,
-        predictions,
-        openai,
-        bases,
-        callers,
-        operations,
-        steering,
-        deadletters,
-        erasures,
-        health,
-    ):
+    for each in ROUTERS:
         app.include_router(each.router)
     problems.install(app)
     app.add_exception_handler(StorageError, _answer_storage)

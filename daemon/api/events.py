@@ -14,6 +14,7 @@ from daemon.api.schemas import BatchOutcome, EventOutcome
 from daemon.errors import EventRefused, ForbiddenEvent, TooManyEvents
 from daemon.events import BATCH, STRUCTURED, Bounds, EventType, Message, body_limit, is_batch, read
 from daemon.limits import Kind
+from daemon.outcomes import Outcomes
 from daemon.recording import Outcome, Parsed, Recording
 from daemon.switches import INGEST
 from policies.access import Action, Deny, may
@@ -32,21 +33,28 @@ _EVENT = {
 }
 _EVENT_SCHEMA = {
     "type": "object",
-    "required": ["specversion", "type", "source", "id", "subject"],
+    "required": ["specversion", "type", "source", "id"],
     "properties": {
         "specversion": {"const": "1.0"},
         "type": {"enum": [each.value for each in EventType]},
         "source": {"type": "string", "description": "with `id` the identity of the event: a retry is harmless"},
         "id": {"type": "string"},
-        "subject": {"type": "string", "maxLength": 256, "description": "the host's id of the user"},
+        "subject": {
+            "type": "string",
+            "maxLength": 256,
+            "description": "the host's id of the user; of an outcome not read",
+        },
         "time": {"type": "string", "format": "date-time"},
         "data": {
             "type": "object",
-            "description": "text and label for an example or a correction, granted for a consent, nothing for a forget",
+            "description": "text and label for an example or a correction, granted for a consent, "
+            "nothing for a forget, answer and value for an outcome",
             "properties": {
                 "text": {"type": "string"},
                 "label": {"type": "string"},
                 "granted": {"type": "boolean"},
+                "answer": {"type": "string"},
+                "value": {"type": "number", "minimum": 0, "maximum": 1},
             },
         },
     },
@@ -125,17 +133,23 @@ def _record(parts: Parts, caller: Caller, headers: Sequence[tuple[str, str]], bo
         parts.metrics.events.labels("rejected", "unknown").inc()
         raise
     charge(parts, caller, len(parsed) - 1)
-    recording = Recording(
+    recording = recording_of(parts, caller)
+    acceptable = _within_rates(parts, _without_forbidden(parsed, caller), caller)
+    outcomes = recording.record(acceptable, parts.now())
+    _follow_up(parts, parsed, outcomes)
+    return outcomes
+
+
+def recording_of(parts: Parts, caller: Caller) -> Recording:
+    """How events of this caller are recorded."""
+    return Recording(
         store=parts.store,
         tenant=caller.tenant,
         actor=caller.id,
         labels=lambda: parts.labels.of(caller.tenant),
         default_consent=parts.settings.default_consent,
+        outcomes=Outcomes(parts.store, parts.answering.tokens),
     )
-    acceptable = _within_rates(parts, _without_forbidden(parsed, caller), caller)
-    outcomes = recording.record(acceptable, parts.now())
-    _follow_up(parts, parsed, outcomes)
-    return outcomes
 
 
 def _without_forbidden(parsed: Sequence[Parsed], caller: Caller) -> list[Parsed]:
@@ -148,10 +162,13 @@ def _without_forbidden(parsed: Sequence[Parsed], caller: Caller) -> list[Parsed]
 
 
 def _within_rates(parts: Parts, parsed: Sequence[Parsed], caller: Caller) -> list[Parsed]:
-    """A user of whom too much comes does not keep those of others out. To forget is always let in."""
+    """A user of whom too much comes does not keep those of others out. To forget is always let in.
+
+    An outcome names no user.
+    """
     checked: list[Parsed] = []
     for each in parsed:
-        if not isinstance(each, Message) or each.type is EventType.FORGET:
+        if not isinstance(each, Message) or each.type in {EventType.FORGET, EventType.OUTCOME}:
             checked.append(each)
             continue
         wait_s = parts.admission.wait_s(Kind.USER, caller.tenant, each.user)

@@ -17,6 +17,7 @@ from daemon.limits import Admission
 from daemon.messages import BasisProgress
 from daemon.metrics import Metrics
 from daemon.predictor import Predictor
+from daemon.rollouts import Rollouts
 from daemon.settings import Settings
 from daemon.standing import Standing
 from daemon.steering import Steering
@@ -43,6 +44,7 @@ class Parts:
     labels: Labels
     considering: Considering
     predictor: Predictor
+    rollouts: Rollouts
     answering: Answering
     basis_progress: Callable[[int], BasisProgress | None]
     trainer_ready: Callable[[], bool]

@@ -45,7 +45,7 @@ class EventOutcome(BaseModel):
     """What became of one event. 202 means durable."""
 
     status: Annotated[int, Field(description="the status this event would have had alone")]
-    outcome: Annotated[str, Field(description="stored, duplicate, forgotten, conflict or rejected")]
+    outcome: Annotated[str, Field(description="stored, duplicate, forgotten, ignored, conflict or rejected")]
     code: str | None = None
     detail: str | None = None
 

@@ -1,5 +1,6 @@
 """What an operator sees of a running daemon, and how it is paused, drained and made to look again."""
 
+from collections.abc import Sequence
 from datetime import UTC
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from daemon.api.steering_schemas import (
     ExplanationView,
     NextView,
     ReplayView,
+    RolloutArmView,
     SinceReplay,
     StatusView,
     SwitchList,
@@ -29,7 +31,7 @@ from daemon.events import check_user
 from daemon.switches import INGEST, TRAINING
 from daemon.version import release
 from policies.trigger import Train, Wait
-from storage import UnknownUser, VersionState
+from storage import AdapterVersion, Served, Serving, UnknownUser, VersionState
 
 router = APIRouter(prefix="/v1", tags=["operations"], route_class=StrictRoute)
 
@@ -57,6 +59,7 @@ def tell_status(parts: WithParts, caller: Operating) -> StatusView:  # noqa: ARG
         users=health.users,
         current_adapters=health.current_adapters,
         dead_letters=health.dead_letters,
+        rollouts=len(parts.store.unfinished_rollouts()),
         database_bytes=health.database_bytes,
         paused=_paused(parts),
         causes=[CauseView(code=each.code, detail=each.sentence, blocking=each.blocking) for each in causes],
@@ -135,6 +138,7 @@ def explain(parts: OwnParts, caller: Reader, found: KnownUser) -> ExplanationVie
         next=_next(parts.steering.decide(found.id, parts.now())),
         trainer_up=parts.trainer_ready(),
         decided=decided_view(versions, current, activity.fresh, parts.settings),
+        rollout=_arm(parts, caller.tenant, found.id, versions),
         runs=[run_view(each) for each in runs[:RUNS_SHOWN]],
     )
 
@@ -149,6 +153,17 @@ def _turned(parts: Parts, name: str, actor: str, *, off: bool) -> SwitchList:
 
 def _paused(parts: Parts) -> list[SwitchView]:
     return [SwitchView(name=each.name, at=each.at, actor=each.actor) for each in parts.steering.switches.off()]
+
+
+def _arm(parts: Parts, tenant: str, user: str, versions: Sequence[AdapterVersion]) -> RolloutArmView | None:
+    served = {each.version: Served(each.version, each.digest, each.basis) for each in versions}
+    current = next((each.version for each in versions if each.state is VersionState.CURRENT), 0)
+    retired = [each.version for each in versions if each.state is VersionState.RETIRED and each.version < current]
+    serving = Serving(user, served.get(current), served.get(max(retired, default=0)))
+    chosen = parts.rollouts.choose(tenant, serving)
+    if chosen.rollout is None or chosen.arm is None:
+        return None
+    return RolloutArmView(rollout=chosen.rollout, arm=chosen.arm)
 
 
 def _next(decision: Train | Wait) -> NextView:

@@ -41,6 +41,7 @@ class StatusView(BaseModel):
     users: int
     current_adapters: int
     dead_letters: int
+    rollouts: Annotated[int, Field(description="open, or users are being moved back by them")]
     database_bytes: int
     paused: list[SwitchView]
     causes: list[CauseView]
@@ -93,6 +94,13 @@ class NextView(BaseModel):
     until: datetime | None
 
 
+class RolloutArmView(BaseModel):
+    """The open rollout that a user is in, and the arm that answers for them."""
+
+    rollout: int
+    arm: str
+
+
 class ExplanationView(BaseModel):
     """Why a user is served what they are, and what happens next."""
 
@@ -105,4 +113,5 @@ class ExplanationView(BaseModel):
     next: NextView
     trainer_up: bool
     decided: Decided
+    rollout: RolloutArmView | None
     runs: Annotated[list[RunView], Field(description="the newest few")]

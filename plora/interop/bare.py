@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from plora.basemodel import BaseModel
 from plora.basis import HEADS, Basis, fresh_head
@@ -44,8 +44,10 @@ def bare_basis(
 def _own_head(base: BaseModel) -> dict[str, Tensor]:
     if base.kind is not Kind.CLASSIFICATION:
         return {}
-    head = next(child for name in HEADS if (child := getattr(base.module, name, None)) is not None)
-    return dict(head.state_dict())
+    for name in HEADS:
+        if isinstance(head := getattr(base.module, name, None), nn.Module):
+            return dict(head.state_dict())
+    raise TargetsNotFound(HEADS, tuple(name for name, _ in base.module.named_children()))
 
 
 def _labels(base: BaseModel, labels: Sequence[str], head: Mapping[str, Tensor]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from .bare import bare_basis
 from .errors import NotRepresentable
 from .peft_folder import Part, PeftFolder, read_folder
 from .recovering import MOST_RESIDUAL, in_family, recover
-from .shares import check_ready
+from .shares import check_ready, need_free
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,15 @@ def import_peft(
     """Read a LoRA directory of PEFT, safetensors only.
 
     With a Basis: a directory that was made with it gives its vector back, by least squares; any other LoRA becomes a
-    low-rank adapter beside it that takes the Basis's own change away, so that the rows compute what PEFT computes.
-    Without one it comes with a Basis of its own that shares nothing (`bare_basis`). `labels` names those of a head.
+    low-rank adapter beside it that takes the Basis's own change away, so that the rows compute what PEFT computes;
+    where the directory brings no task head, the Basis's answers. Without one it comes with a Basis of its own that
+    shares nothing (`bare_basis`). `labels` names those of a head.
 
     A foreign directory does not say which weights it was made for: only that every module exists and every shape fits
     is checked. Raises AdapterRejected for a bad file, NotRepresentable for what we do not compute, NotRecovered,
-    WrongBaseModel or WrongBasis.
+    WrongBaseModel, WrongBasis, or AlreadyAttached for a model in use.
     """
+    need_free(base)
     if basis is not None:
         check_ready(base, basis, None)
     found = read_folder(folder, base.module)

@@ -1,6 +1,7 @@
 """What our exports say of themselves in their weights' metadata, so that they come back as what they were."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from plora.tensorfile import read_json
 from .shares import Form
 
 KEY = "plora"
+FINGERPRINT = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,10 @@ def read_note(metadata: Mapping[str, str]) -> Note | None:
     if not isinstance(told, dict):
         raise AdapterRejected("note", "note", "not an object")
     base, basis, form, own = (told.get(name) for name in ("base", "basis", "form", "own"))
-    if not isinstance(base, str) or not isinstance(basis, str) or type(own) is not int or own < 0:
-        raise AdapterRejected("note", "note", "facts missing")
+    if not isinstance(base, str) or not isinstance(basis, str) or not all(map(FINGERPRINT.fullmatch, (base, basis))):
+        raise AdapterRejected("note", "note", "not fingerprints")
+    if type(own) is not int or own < 0:
+        raise AdapterRejected("note", "note", "not a count of ranks")
     try:
         return Note(base, basis, Form(form), own)
     except ValueError:

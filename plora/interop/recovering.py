@@ -23,6 +23,9 @@ from .shares import Form, last_name
 MOST_RESIDUAL = 1e-4
 """Relative; float32 and a rank that stands for a constant leave less than a tenth of it."""
 
+TINY = 1e-3
+"""The length of a vector that is as good as generic: what is left is not held against less than that."""
+
 LEAST_EFFECT = 1e-6
 """Directions of a vector that move the answers less than this, against the strongest one, drown in float32."""
 
@@ -118,11 +121,11 @@ def _at_head(found: PeftFolder, base: BaseModel, basis: Basis) -> list[tuple[Ten
 
 
 def _least_squares(matrix: Tensor, seen: Tensor, mean: Tensor) -> tuple[Tensor, float]:
-    """The solution nearest to the mean, and |matrix p - seen| / |seen|: 0 where nothing was to be explained."""
+    """The solution nearest to the mean, and |matrix p - seen| / |seen|, |seen| being that of a tiny vector at least."""
     move = torch.linalg.lstsq(matrix, (seen - matrix @ mean)[:, None], rcond=LEAST_EFFECT, driver="gelsd").solution
-    vector, size = mean + move[:, 0], float(seen.norm())
+    vector, size = mean + move[:, 0], max(float(seen.norm()), TINY * float(matrix.norm()))
     off = float((matrix @ vector - seen).norm())
-    return vector, off / size if size > 0 else off
+    return vector, off / size if size > 0 else 0.0
 
 
 def _low_rank(parts: dict[str, Part], basis: Basis, own: int, vector: Tensor) -> LowRankAdapter:

@@ -90,9 +90,8 @@ def last_name(head: nn.Module) -> str:
 
 def check_ready(base: BaseModel, basis: Basis, user: Adapter | LowRankAdapter | None) -> None:
     """Raises WrongBaseModel, WrongBasis, WrongShape, TargetsNotFound, or AlreadyAttached for a model in use."""
+    need_free(base)
     modules = dict(base.module.named_modules())
-    if any(isinstance(child, PLoRALinear) for child in modules.values()):
-        raise AlreadyAttached
     if base.fingerprint != basis.base:
         raise WrongBaseModel(basis.base, base.fingerprint)
     check_users([user], basis)
@@ -105,6 +104,12 @@ def check_ready(base: BaseModel, basis: Basis, user: Adapter | LowRankAdapter | 
             raise TargetsNotFound((name,), tuple(key for key, child in modules.items() if shape_of(child) is not None))
         if found != needed:
             raise WrongShape(name, needed, found)
+
+
+def need_free(base: BaseModel) -> None:
+    """Raises AlreadyAttached for a model that carries a Basis: its modules are not the base's own."""
+    if any(isinstance(child, PLoRALinear) for child in base.module.modules()):
+        raise AlreadyAttached
 
 
 def need_no_constant(shares: Mapping[str, Share], form: Form) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon import client, errors, predictor, server, trainer_client, trainers
+from daemon import answer_token, batching, client, corrections, errors, predictor, server, trainer_errors, trainers
 from daemon import settings as settings_module
 from daemon.considering import Considering
 from daemon.errors import DaemonError, EventRefused
@@ -20,7 +20,20 @@ from daemon.settings import Settings
 from daemon.trainer_order import TrainerOrder
 from storage import KeyFilePermissions, KeyRingMissing, SchemaTooNew, StoreInUse
 
-OURS = {each.__name__ for each in (client, errors, predictor, server, settings_module, trainer_client, trainers)}
+OURS = {
+    each.__name__
+    for each in (
+        answer_token,
+        batching,
+        client,
+        corrections,
+        errors,
+        server,
+        settings_module,
+        trainer_errors,
+        trainers,
+    )
+}
 AT = datetime(2031, 1, 1, tzinfo=UTC)
 
 
@@ -105,11 +118,18 @@ def refusals() -> Iterator[DaemonError]:
     yield client.NoToken("http://x")
     yield client.Refused(404, "unknown_user", "no such user")
     yield predictor.NoBasis("t")
-    yield trainer_client.TrainerUnavailable()
-    yield trainer_client.TrainerLacksKey(1)
-    yield trainer_client.TrainerLost()
-    yield trainer_client.TrainerRefused()
-    yield trainer_client.TrainerFailed("ValueError")
+    yield trainer_errors.TrainerUnavailable()
+    yield trainer_errors.TrainerLacksKey(1)
+    yield trainer_errors.TrainerLost()
+    yield trainer_errors.TrainerRefused()
+    yield trainer_errors.TrainerFailed("ValueError")
+    yield trainer_errors.TrainerBusy()
+    yield trainer_errors.TrainerRefuses("no_chat_template")
+    yield trainer_errors.TrainerRefuses("something new")
+    yield answer_token.WrongAnswerToken()
+    yield batching.QueueFull(64)
+    yield corrections.NoText()
+    yield corrections.NobodysAnswer()
     for kind in (
         errors.MalformedEvent,
         errors.EventTooLarge,

@@ -22,14 +22,16 @@ from policies import (
     belief,
     cohort,
     drift,
+    hold,
     promotion,
     refit,
     retention,
+    rollout,
     selection,
     trigger,
 )
 
-MODULES = [access, attempts, belief, cohort, drift, promotion, refit, retention, selection, trigger]
+MODULES = [access, attempts, belief, cohort, drift, hold, promotion, refit, retention, rollout, selection, trigger]
 DECISIONS = Decision.__subclasses__()
 IMPURE = {"time", "random", "secrets", "os", "logging", "socket", "threading", "asyncio", "uuid"}
 
@@ -58,6 +60,9 @@ def test_every_policy_decides_by_one_of_these():
         "Keep",
         "Refit",
         "Full",
+        "Continue",
+        "Give",
+        "Hold",
     }
 
 
@@ -133,6 +138,7 @@ def test_an_operator_replaces_one_policy_and_keeps_the_rest():
     assert mine.when is never
     assert (mine.may, mine.what, mine.pack) == (access.may, selection.what, cohort.pack)
     assert (mine.judge, mine.keep) == (promotion.judge, retention.keep)
+    assert (mine.treats, mine.conclude, mine.consider) == (rollout.treats, rollout.decide, hold.consider)
     assert (mine.divide, mine.watch, mine.since) == (selection.divide, drift.watch, drift.since)
 
 

@@ -43,6 +43,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("started_at", sa.BigInteger(), nullable=False),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
+        sa.Column("ended_after", sa.BigInteger(), nullable=True),
         sqlite_autoincrement=True,
     )
     running = sa.text("state = 'open'")

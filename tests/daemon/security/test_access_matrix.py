@@ -8,7 +8,10 @@ from datetime import timedelta
 import pytest
 
 from daemon.limits import Rates
+from daemon.rollouts import rules_text
 from daemon.settings import Settings
+from policies.rollout import Rules
+from storage import NewRollout
 from tests.daemon.conftest import JSON_EVENT, World, example, open_world
 from tests.faults.figures import record
 
@@ -23,10 +26,16 @@ BODIES = {
     "/v1/callers": {"name": "made", "scopes": ["predict"]},
     "/v1/tenants": {"name": "made"},
     "/v1/replay": {"user": OWN_USER},
+    "/v1/rollouts": {"name": "made", "control": "generic", "share": 0.5},
+    "/v1/rollouts/{rollout}/end": {"decision": "cancel"},
+    "/v1/rollback": {"to": "2026-01-01T00:00:00Z"},
 }
 MAY = {  # who may, of those asked; everyone else must be refused
     ("POST", "/v1/events"): {"host"},
     ("POST", "/v1/predict"): {"host"},
+    ("POST", "/v1/chat/completions"): {"host"},
+    ("POST", "/v1/completions"): {"host"},
+    ("GET", "/v1/models"): {"host"},
     ("GET", "/v1/bases"): {"host", "read-only", "operator", "system"},
     ("GET", "/v1/bases/{fingerprint}"): {"host", "read-only", "operator", "system"},
     ("GET", "/v1/users/{user}"): {"host", "read-only", "operator", "system"},
@@ -35,6 +44,11 @@ MAY = {  # who may, of those asked; everyone else must be refused
     ("POST", "/v1/users/{user}/rollback"): {"host", "operator", "system"},
     ("DELETE", "/v1/users/{user}"): {"host", "operator", "system"},
     ("GET", "/v1/users/{user}/erasure"): {"host", "operator", "system"},
+    ("GET", "/v1/rollouts"): {"host", "read-only", "operator", "system"},
+    ("POST", "/v1/rollouts"): {"host", "operator", "system"},
+    ("GET", "/v1/rollouts/{rollout}"): {"host", "read-only", "operator", "system"},
+    ("POST", "/v1/rollouts/{rollout}/end"): {"host", "operator", "system"},
+    ("POST", "/v1/rollback"): {"host", "operator", "system"},
     ("GET", "/v1/tenants"): {"system"},
     ("POST", "/v1/tenants"): {"system"},
 }
@@ -97,6 +111,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         assert claimed is not None
         assert claimed.id == record_of.id
         store.finish_basis(claimed.id, claimed.epoch, "f0e1", "ba5e", b"content", "{}", now)
+        store.start_rollout(other, NewRollout("theirs", "generic", 0.5, rules_text(Rules())), "test", now)
         yield Place(world, other, tokens)
 
 
@@ -112,7 +127,7 @@ def private(place: Place) -> list[tuple[str, str]]:
 def test_no_route_is_forgotten_and_none_is_open_to_others(place):
     unexpected, cases = [], 0
     for method, template in private(place):
-        path = template.format(user=OWN_USER, fingerprint="abcd", name="nobody", run=1)
+        path = template.format(user=OWN_USER, fingerprint="abcd", name="nobody", run=1, rollout=1)
         if method == "DELETE" and template == "/v1/users/{user}":
             path = "/v1/users/never-seen"
         allowed = MAY.get((method, template), OPERATING)
@@ -137,8 +152,8 @@ def test_what_is_anothers_is_not_there(place):
     for method, template in private(place):
         if "{" not in template:
             continue
-        foreign = template.format(user=FOREIGN_USER, fingerprint="f0e1", name="host-of-other", run=1)
-        nowhere = template.format(user="nobody", fingerprint="aaaa", name="nobody", run=1)
+        foreign = template.format(user=FOREIGN_USER, fingerprint="f0e1", name="host-of-other", run=1, rollout=1)
+        nowhere = template.format(user="nobody", fingerprint="aaaa", name="nobody", run=1, rollout=1)
         for role in SCOPES:
             statuses = [place.ask(role, method, path, BODIES.get(template)) for path in (foreign, nowhere)]
             cases += 1

@@ -239,6 +239,7 @@ def test_a_note_that_is_not_so_recovers_nothing(tmp_path: Path) -> None:
         ({"form": "folded"}, plora.AdapterRejected),
         ({"own": -1}, plora.AdapterRejected),
         ({"base": 1}, plora.AdapterRejected),
+        ({"basis": "somebody"}, plora.AdapterRejected),
     ):
         save_file(tensors, path / "adapter_model.safetensors", {"plora": json.dumps(note | lie)})
         with pytest.raises(error):
@@ -271,6 +272,8 @@ def test_an_export_of_another_base_or_basis_is_refused(tmp_path: Path) -> None:
         import_peft(path, other, basis)
     with pytest.raises(plora.WrongBasis):
         import_peft(path, base, toys.loud(basis, 7))
+    with plora.attached(base, basis), pytest.raises(plora.AlreadyAttached):
+        import_peft(path, base)
 
 
 def test_bare_bases_check_what_they_are_given() -> None:
@@ -282,3 +285,8 @@ def test_bare_bases_check_what_they_are_given() -> None:
     basis = bare_basis(base, ["bert.pooler.dense"])
     assert basis.labels == ("LABEL_0", "LABEL_1")
     stages.near(stages.ours(base, basis, [None] * 4), stages.logits(base.module))
+    headless = toys.bert()
+    headless.answers = headless.classifier
+    del headless.classifier
+    with pytest.raises(plora.TargetsNotFound, match="answers"):
+        bare_basis(stages.base_of(headless), ["bert.pooler.dense"])

@@ -7,8 +7,10 @@ import pytest
 import torch
 from peft import PeftModel
 
+import plora
 from plora import Kind, find_targets
 from plora.interop import bare_basis, export_peft, import_peft
+from plora.passes import forward
 from tests.plora import toys
 from tests.plora.interop import stages
 
@@ -69,3 +71,18 @@ def test_exported_users_with_heads_of_their_own_share_pefts_batches_as_they_shar
     rows = [2, 0, 1, 0]
     found = stages.logits(model, adapter_names=[exports[row].name for row in rows])
     stages.near(found, stages.ours(base, basis, [users[row] for row in rows]))
+
+
+def test_imports_with_bases_of_their_own_share_a_batch_with_users_of_ours(tmp_path: Path) -> None:
+    base = stages.base_of(toys.gpt2(), Kind.CAUSAL_LM)
+    basis = stages.basis_of(base)
+    paths = [stages.peft_lora(base, tmp_path / str(at), at, r=2 + at, lora_bias=True) for at in range(2)]
+    found = [import_peft(path, base) for path in paths]
+    user = stages.adapter_of(basis)
+    live = plora.attach_several(base, [basis, *(each.basis for each in found)])
+    with live.use([found[0].user, user, found[1].user, None]), torch.no_grad():
+        mixed = forward(base, stages.IDS, stages.MASK)
+    live.detach()
+    for row, path in ((0, paths[0]), (2, paths[1])):
+        stages.near(mixed[row], stages.logits(stages.peft_of(base, path))[row])
+    stages.near(mixed[[1, 3]], stages.ours(base, basis, [user, user, None, None])[[1, 3]])

@@ -1,7 +1,6 @@
 """An export answers as its user whichever way it is loaded: PEFT, its hotswap, its merge, or Transformers alone."""
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch

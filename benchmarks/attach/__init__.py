@@ -1,0 +1,1 @@
+"""What it takes until a user's adapter answers, and what a batch of many users costs, beside PEFT."""
