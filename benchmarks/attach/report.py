@@ -42,10 +42,14 @@ def bounds(found: Found) -> list[Bound]:
     for name in dict.fromkeys(wait.subject for wait in found.waits):
         waits = {wait.way: wait for wait in found.waits if wait.subject == name}
         mixed = {each.way: each for each in found.mixed if each.subject == name}
-        told.append(_most(name, "sealed vector to usable, p99, microseconds", waits[VECTOR].p99_us, P99_US))
+        told += [
+            _most(name, f"{way} to usable, p99, microseconds", waits[way].p99_us, P99_US)
+            for way in (VECTOR, LOW)
+            if way in waits
+        ]
         if LOAD in waits:
             told.append(
-                _least(name, "PEFT load_adapter over it, medians", waits[LOAD].p50_us / waits[VECTOR].p50_us, OF_LOAD)
+                _least(name, f"{LOAD} over {VECTOR}, medians", waits[LOAD].p50_us / waits[VECTOR].p50_us, OF_LOAD)
             )
         told += [
             _most(name, f"put among {each.held:,} over the first", each.put_ratio, GROWTH)

@@ -4,12 +4,12 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 import httpx
 
 from daemon.demo.crowd import Labelled, Participant
 from daemon.errors import DaemonError
+from plora.client import Answer, Client
 
 SOURCE = "https://demo.plora.example/host"
 BATCH = 100
@@ -21,75 +21,62 @@ PAUSE_S = 0.04
 class HostRefused(DaemonError):
     """The daemon did not take what a host sent."""
 
-    def __init__(self, status: int, what: str) -> None:
-        super().__init__(status, what)
-        self.status, self.what = status, what
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
 
     def __str__(self) -> str:
-        return f"the daemon answered {self.status} to {self.what}"
+        return f"the daemon refused an event: {self.code}"
 
 
-@dataclass(slots=True)
 class Host:
     """One host application with its token; `posted_ms` collects how long each single event took."""
 
-    url: str
-    token: str = field(repr=False)
-    posted_ms: list[float] = field(default_factory=list)
-    _client: httpx.Client = field(init=False, repr=False)
+    def __init__(self, url: str, token: str) -> None:
+        self.posted_ms: list[float] = []
+        self._daemon = Client(url, token, source=SOURCE, timeout_s=60, follow=False)
+        self._looking = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
 
-    def __post_init__(self) -> None:
-        headers = {"Authorization": f"Bearer {self.token}"}
-        self._client = httpx.Client(base_url=self.url, headers=headers, timeout=60)
+    def __repr__(self) -> str:
+        return f"Host({len(self.posted_ms)} events)"
 
     def close(self) -> None:
-        self._client.close()
+        self._daemon.close()
+        self._looking.close()
 
     def introduce(self, participants: Sequence[Participant]) -> None:
         """Consent of every user, and the examples of those who are there from the start, in batches."""
         events = [consent(one.id) for one in participants]
         events += [example(one.id, number, row) for one in participants for number, row in enumerate(one.told)]
-        self._post_batches(events)
+        self._send(events)
 
     def consent(self, participants: Sequence[Participant]) -> None:
         """Only the consent of every user."""
-        self._post_batches([consent(one.id) for one in participants])
+        self._send([consent(one.id) for one in participants])
 
     def tell(self, user: str, number: int, row: Labelled) -> None:
-        """One labelled example, as one structured event."""
+        """One labelled example, as one event."""
         begun = time.perf_counter()
-        response = self._client.post(
-            "/v1/events", json=example(user, number, row), headers={"Content-Type": "application/cloudevents+json"}
-        )
+        self._send([example(user, number, row)])
         self.posted_ms.append(1_000 * (time.perf_counter() - begun))
-        if response.status_code != 202:
-            raise HostRefused(response.status_code, "an event")
 
-    def ask(self, questions: Sequence[tuple[str, str]]) -> list[dict[str, object]]:
+    def ask(self, questions: Sequence[tuple[str, str]]) -> list[Answer]:
         """Answers to (user, text) pairs, in order."""
-        answers: list[dict[str, object]] = []
+        answers: list[Answer] = []
         for start in range(0, len(questions), ASKED_AT_ONCE):
-            part = [{"user": user, "text": text} for user, text in questions[start : start + ASKED_AT_ONCE]]
-            response = self._client.post("/v1/predict", json={"inputs": part})
-            if response.status_code != 200:
-                raise HostRefused(response.status_code, "a question")
-            answers += response.json()["answers"]
+            answers += self._daemon.predict(questions[start : start + ASKED_AT_ONCE])
         return answers
 
     def user(self, user: str) -> dict[str, object]:
         """What the daemon says of a user."""
-        found: dict[str, object] = self._client.get(f"/v1/users/{user}").json()
+        found: dict[str, object] = self._looking.get(f"/v1/users/{user}").json()
         return found
 
-    def _post_batches(self, events: Sequence[Mapping[str, object]]) -> None:
+    def _send(self, events: Sequence[Mapping[str, object]]) -> None:
         for start in range(0, len(events), BATCH):
-            response = self._client.post(
-                "/v1/events",
-                json=list(events[start : start + BATCH]),
-                headers={"Content-Type": "application/cloudevents-batch+json"},
-            )
-            if response.status_code != 202:
-                raise HostRefused(response.status_code, "a batch of events")
+            for said in self._daemon.send(events[start : start + BATCH]):
+                if not said.accepted:
+                    raise HostRefused(said.code or said.outcome)
 
 
 def consent(user: str) -> dict[str, object]:

@@ -159,8 +159,8 @@ def _somebody_else(user: str, served: Sequence[str], place: int) -> str:
 
 def _chances(host: Host, asked: Sequence[tuple[str, Sequence[Labelled]]]) -> list[list[Chances]]:
     """Label probabilities for each user's rows, all asked in as few requests as they fit in."""
-    answers: list[Json] = host.ask([(user, row.text) for user, rows in asked for row in rows])
-    chances = iter(answer["probabilities"] for answer in answers)
+    answers = host.ask([(user, row.text) for user, rows in asked for row in rows])
+    chances = iter(answer.probabilities for answer in answers)
     return [[next(chances) for _ in rows] for _, rows in asked]
 
 

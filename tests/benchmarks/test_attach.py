@@ -59,7 +59,7 @@ def test_a_run_writes_every_figure_and_its_bound(tiny, tmp_path):
     assert {row["way"] for row in body["mixed"]} >= {mixed.BARE, mixed.PEFT_MIXED, "folded, vectors", "speaker, rank 8"}
     assert [row["held"] for row in body["growth"]] == [64]
     assert all(row["solo"] <= 1e-5 and row["broken"] == 0 < row["moved"] for row in body["exact"])
-    assert len(body["bounds"]) == 3 + 2 * 2 * 2 + 3 * 2 * 3
+    assert len(body["bounds"]) == 4 + 2 * 2 * 2 + 3 * 2 * 3
     assert f"| {tiny.name} | sealed vector |" in told
 
 

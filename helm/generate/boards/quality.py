@@ -149,6 +149,38 @@ _DECISIONS = Row(
     ),
 )
 
+_ANSWERS = Row(
+    "Answers",
+    (
+        Panel(
+            "Held answers",
+            "Of answers by label, those too unsure to be given: a person is to choose. PLORA_HOLD_* set the bar.",
+            "percentunit",
+            (
+                Query(
+                    'sum by (namespace) (rate(plora_predictions_total{kind="held",@}[$__rate_interval]))'
+                    ' / (sum by (namespace) (rate(plora_predictions_total{kind=~"personal|generic|held",@}'
+                    "[$__rate_interval])) > 0)",
+                    "{{namespace}}",
+                ),
+            ),
+            width=12,
+        ),
+        Panel(
+            "Corrections, by what became of them",
+            "Each second: what people said would have been right.",
+            "ops",
+            (
+                Query(
+                    'sum by (outcome) (rate(plora_events_total{kind="correction",@}[$__rate_interval]))', "{{outcome}}"
+                ),
+            ),
+            width=12,
+            stacked=True,
+        ),
+    ),
+)
+
 _DRIFT = Row(
     "Drift",
     (
@@ -189,5 +221,5 @@ QUALITY = Board(
     "quality",
     "plora / Quality",
     "What adapters are worth to those they serve, why others were refused, and whom they may harm.",
-    (_NOW, _WORTH, _DECISIONS, _DRIFT),
+    (_NOW, _WORTH, _DECISIONS, _ANSWERS, _DRIFT),
 )
