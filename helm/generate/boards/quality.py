@@ -172,7 +172,8 @@ _ANSWERS = Row(
             "ops",
             (
                 Query(
-                    'sum by (outcome) (rate(plora_events_total{kind="correction",@}[$__rate_interval]))', "{{outcome}}"
+                    'sum by (outcome) (rate(plora_events_received_total{type="correction",@}[$__rate_interval]))',
+                    "{{outcome}}",
                 ),
             ),
             width=12,
