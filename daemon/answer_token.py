@@ -68,7 +68,7 @@ class AnswerTokens:
             plain = unseal_message(self._key_of(tenant), CONTEXT, sealed)
             fields = json.loads(zlib.decompress(plain))
             answered = Answered(**fields | {"at": datetime.fromtimestamp(fields["at"], UTC)})
-        except (Unreadable, ValueError):
+        except (Unreadable, ValueError, TypeError, KeyError, OverflowError, zlib.error):  # or of another release's form
             raise WrongAnswerToken from None
         if not answered.at - LASTS <= now <= answered.at + LASTS:
             raise WrongAnswerToken

@@ -89,8 +89,12 @@ class Answering:
         return Prediction(label, None, chances[label] if label else max(chances.values()), chances, prediction.why)
 
     def _taught(self, tenant: str, user: str) -> tuple[Labelled, ...]:
-        found = self._store.serving(tenant, [user]).users.get(user)
-        if found is None:
+        """What the version that answers can have learnt from: what came before it was made."""
+        speaking = self._predictor.speakers(tenant, [user])[user]
+        if speaking.user is None or speaking.name is None:
             return ()
-        examples = examples_of(self._store.events(found.user))
-        return tuple((each.text, each.label) for each in examples[-TAUGHT:])
+        made = [each for each in self._store.versions(speaking.user) if each.version == speaking.version]
+        if not made:
+            return ()
+        events = [each for each in self._store.events(speaking.user) if each.seq <= made[0].watermark_seq]
+        return tuple((each.text, each.label) for each in examples_of(events)[-TAUGHT:])

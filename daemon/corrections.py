@@ -1,12 +1,11 @@
 """Corrections of answers: what a person says was right becomes an Event of the User, and an outcome of the answer."""
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 
 from daemon.answer_token import AnswerTokens
 from daemon.errors import DaemonError
-from daemon.events import EventType, Message, check_label
+from daemon.events import EventType, Message, check_label, teaching
 from daemon.outcomes import Outcomes
 from daemon.recording import Outcome, Recording
 from storage import Store, UnknownUser
@@ -49,14 +48,13 @@ class Corrections:
         found = self.store.user_by_id(answered.user)
         if found is None or found.tenant != self.tenant:
             raise UnknownUser(answered.user)
-        content = json.dumps({"label": label, "text": said}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         message = Message(
             type=EventType.CORRECTION,
             source=SOURCE,
             id=answered.id,
             user=self.store.external_id(answered.user),
             time=None,
-            content=content.encode("utf-8", "surrogatepass"),
+            content=teaching(said, label),
             label=label,
         )
         check_label(message, self.recording.labels())

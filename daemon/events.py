@@ -258,6 +258,12 @@ def _field(data: Mapping[str, object], name: str, kind: type) -> str | bool:
     return value
 
 
+def teaching(text: str, label: str) -> bytes:
+    """The content of an example or a correction. Raises UnacceptableEvent."""
+    data = {"text": text, "label": label}
+    return _canonical({name: _field(data, name, str) for name in data})
+
+
 def _listed(fields: Mapping[str, type]) -> str:
     return " and ".join(fields) or "nothing"
 

@@ -137,9 +137,10 @@ def _why(speaker: plora.Speaker, row: Row, user: plora.User) -> Why | None:
     """What moved an answer, where that is asked for and the model answers with labels."""
     if row.taught is None or speaker.basis.kind is not plora.Kind.CLASSIFICATION:
         return None
+    if isinstance(user, plora.LowRankAdapter):  # what an example gave one has no such form
+        return None
     taught = [plora.Example(text, label) for text, label in row.taught]
-    adapter = user if isinstance(user, plora.Adapter) else None
-    found = plora.influence(speaker.engine, row.text, adapter, taught)
+    found = plora.influence(speaker.engine, row.text, user, taught)
     moved = tuple(Moved(each.example, each.nats) for each in found.moved[:REASONS])
     return Why(moved, found.from_generic, found.generic_label)
 
@@ -152,7 +153,9 @@ def read_adapter(content: bytes, speaker: plora.Speaker) -> Worn:
 
 
 def prediction_of(kind: plora.Kind, answer: plora.Answer) -> Prediction:
-    """As it travels."""
+    """As it travels. Raises FloatingPointError for an adapter by which the model answers no numbers."""
+    if not all(map(math.isfinite, answer.probabilities.values())):
+        raise FloatingPointError
     label, text = (answer.answer, None) if kind is plora.Kind.CLASSIFICATION else (None, answer.answer)
     confidence = answer.confidence if math.isfinite(answer.confidence) else 0.0
     return Prediction(label, text, confidence, dict(answer.probabilities))

@@ -5,7 +5,7 @@ next answer, whichever daemon it was told to. Replicas hold adapters only for as
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -216,8 +216,3 @@ def _noting(lost: set[str]) -> Iterator[None]:
 def _speaking(user: str, chosen: Chosen, generic: str) -> Speaking:
     served = chosen.served or Served(GENERIC, "", generic)
     return Speaking(served.basis, served.version, served.digest, user, chosen.rollout, chosen.arm)
-
-
-def known_users(found: Mapping[str | None, Speaking]) -> set[str]:
-    """The host's ids of those who are active users."""
-    return {user for user, speaking in found.items() if user is not None and speaking.user is not None}

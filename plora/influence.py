@@ -56,7 +56,10 @@ def influence(
     whole = torch.zeros(d, dtype=torch.float64) if adapter is None else adapter.vector.double()
     worn = [whole, torch.zeros(d, dtype=torch.float64)]
     if adapter is not None and known:
-        worn += list(whole - _parts(engine, [taught[at] for at in known], settings or FitSettings()))
+        bias = basis.spec.bias
+        width = bias if bias and not bool(whole[bias:].any()) else d  # of a label bias alone, content gave nothing
+        parts = _parts(engine, [taught[at] for at in known], settings or FitSettings(), width)
+        worn += list(whole - parts)
     chances = _chances(engine, text, torch.stack(worn))
     own, generic = chances[0], chances[1]
     label = int(own.argmax())
@@ -69,15 +72,16 @@ def influence(
     )
 
 
-def _parts(engine: Engine, taught: Sequence[Example], settings: FitSettings) -> torch.Tensor:
-    """(examples, d) what each gave the vector that they fit together."""
+def _parts(engine: Engine, taught: Sequence[Example], settings: FitSettings, width: int) -> torch.Tensor:
+    """(examples, d) what each gave the vector that they fit together, along its first `width` coordinates alone."""
     rows = [encode(engine.base, engine.basis, example) for example in taught]
     owner = torch.zeros(len(rows), dtype=torch.long)
-    away = -engine.basis.prior_mean.double()[None]
+    away, d = -engine.basis.prior_mean.double()[None, :width], engine.basis.spec.dimensions
     with passes(engine, rows) as run:
-        found = curves(run, torch.zeros(len(rows), engine.basis.spec.dimensions))
+        found = curves(run, torch.zeros(len(rows), d)).narrowed(width)
         moves = least(found, owner, away, settings.prior)
-        return moves - left_out(found, owner, moves, away, settings.prior)
+        parts = moves - left_out(found, owner, moves, away, settings.prior)
+    return torch.nn.functional.pad(parts, (0, d - width))
 
 
 @torch.no_grad()

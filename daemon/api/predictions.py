@@ -17,11 +17,13 @@ from daemon.api.prediction_schemas import (
 from daemon.api.problems import Problem, documented
 from daemon.events import check_user
 from daemon.predictor import GENERIC, NoBasis
-from daemon.trainer_errors import TrainerError, TrainerRefuses, TrainerUnavailable
+from daemon.trainer_errors import TrainerError, TrainerLost, TrainerRefuses, TrainerUnavailable
 from policies.hold import Hold
 
 router = APIRouter(tags=["predictions"], route_class=StrictRoute)
 RETRY = {"Retry-After": "2"}
+MOST_REASONS = 16
+"""Answers of one request that may say why: each takes passes over the user's own examples too."""
 
 
 @router.post(
@@ -35,6 +37,8 @@ def predict(parts: OwnParts, caller: Predicting, wanted: PredictRequest) -> Pred
     most = parts.settings.max_predict_inputs
     if len(wanted.inputs) > most:
         raise Problem(413, "too_many_inputs", f"a request may hold {most} inputs")
+    if sum(each.why for each in wanted.inputs) > MOST_REASONS:
+        raise Problem(413, "too_many_reasons", f"a request may ask why of {MOST_REASONS} answers")
     charge(parts, caller, len(wanted.inputs))
     questions = [Question(check_user(each.user), each.text, each.why) for each in wanted.inputs]
     try:
@@ -53,7 +57,8 @@ def unavailable(error: TrainerError) -> Problem:
     """What a host is told where no replica has answered."""
     if isinstance(error, TrainerRefuses):
         return Problem(422, error.code, str(error))
-    return Problem(503, error.code, str(error), RETRY if isinstance(error, TrainerUnavailable) else {})
+    passing = isinstance(error, TrainerUnavailable | TrainerLost)
+    return Problem(503, error.code, str(error), RETRY if passing else {})
 
 
 def outcome_of(given: Given) -> str:

@@ -65,7 +65,14 @@ class World:
         store.finish_basis(record.id, record.epoch, fingerprint, base, content, "{}", NOW)
 
     def give_adapter(
-        self, user: str, content: bytes, basis: str, *, promoted: bool = True, scores: str = '{"gain": 0.5}'
+        self,
+        user: str,
+        content: bytes,
+        basis: str,
+        *,
+        promoted: bool = True,
+        scores: str = '{"gain": 0.5}',
+        watermark: int = 1,
     ) -> AdapterVersion:
         """Carry one run of `user` through by hand."""
         store = self.service.parts.store
@@ -73,7 +80,7 @@ class World:
         store.open_run(internal, basis, "a test", NOW)
         (run,) = store.claim_runs("test", 1, 60, NOW)
         code = "beats_generic" if promoted else "not_better_than_generic"
-        made = FinishedRun(content, promoted, code, "a reason", scores, "ba5e", basis, 1)
+        made = FinishedRun(content, promoted, code, "a reason", scores, "ba5e", basis, watermark)
         return store.finish_run(run.id, run.epoch, made, NOW)
 
 

@@ -1,5 +1,7 @@
 """What an answer of /v1/predict says of itself: confidence, hold, why, its token, and what its correction becomes."""
 
+import base64
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -8,9 +10,10 @@ from pathlib import Path
 import pytest
 
 import plora
-from daemon.answer_token import LASTS, Answered, AnswerTokens, WrongAnswerToken
+from daemon.answer_token import CONTEXT, LASTS, Answered, AnswerTokens, WrongAnswerToken
 from daemon.settings import Settings
 from policies.hold import Doubt
+from storage.sealing import seal_message
 from tests.daemon.conftest import NOW, World, example, open_world
 from tests.plora import toys
 
@@ -54,7 +57,8 @@ def asking(settings: Settings, folder: Path, report: str = "{}") -> Iterator[Ask
         for at, text in enumerate(("the soup was good", "the very bad bed", "the staff")):
             world.post(example(at, "ann", data={"text": text, "label": toys.LABELS[at % 2]}))
         adapter = plora.Adapter.of(basis, toys.vectors(1)[0])
-        world.give_adapter("ann", plora.dumps(adapter), basis.fingerprint)
+        newest = store.events(world.internal_id("ann"))[-1].seq
+        world.give_adapter("ann", plora.dumps(adapter), basis.fingerprint, watermark=newest)
         yield Asking(world, basis)
 
 
@@ -120,6 +124,7 @@ def test_a_given_answer_is_corrected_with_its_text(open_asking):
         ("nobody", {"text": TEXT}, 422, "nobodys_answer"),
         ("ann", {"answer": "abc"}, 422, "wrong_answer"),
         ("ann", {"label": "unheard of", "text": TEXT}, 422, "unknown_label"),
+        ("ann", {"label": toys.LABELS[0], "text": "é" * 20_000}, 422, "field_too_long"),
         ("ann", {"label": ""}, 422, "wrong_request"),
         ("ann", {"extra": 1}, 422, "wrong_request"),
     ],
@@ -137,6 +142,8 @@ def test_a_forgotten_users_answer_can_not_be_corrected(strict):
 
 
 def test_why_names_the_users_own_examples(open_asking):
+    late = example(9, "ann", data={"text": "came after the version was made", "label": toys.LABELS[0]})
+    open_asking.world.post(late)
     why = open_asking.answer(why=True)["why"]
     assert len(why["moved_by"]) == 3
     assert {each["text"] for each in why["moved_by"]} == {"the soup was good", "the very bad bed", "the staff"}
@@ -146,6 +153,11 @@ def test_why_names_the_users_own_examples(open_asking):
     assert why["generic_label"] in toys.LABELS
     assert open_asking.answer("nobody", why=True)["why"]["moved_by"] == []
     assert open_asking.answer()["why"] is None
+
+
+def test_reasons_for_too_many_answers_are_refused(open_asking):
+    refused = open_asking.predict(*[("ann", TEXT)] * 17, why=True)
+    assert (refused.status_code, refused.json()["code"]) == (413, "too_many_reasons")
 
 
 def test_nothing_of_it_is_logged(strict):
@@ -175,5 +187,8 @@ def test_a_token_opens_for_its_tenant_and_while_it_lasts():
     ):
         with pytest.raises(WrongAnswerToken):
             tokens.open(tenant, sent, now)
+    newer = seal_message(b"a".ljust(32, b"0"), CONTEXT, zlib.compress(b'{"id": "1", "at": 0, "unheard": "of"}'))
+    with pytest.raises(WrongAnswerToken):
+        tokens.open("a", base64.urlsafe_b64encode(newer).decode(), NOW)
     assert "good" not in repr(answered(text="secret"))
     assert "secret" not in repr(answered(text="secret"))

@@ -146,6 +146,22 @@ def test_a_seed_gives_the_same_text_again(served):
     assert first == again
 
 
+def test_without_a_seed_texts_differ(served):
+    assert len({chat(served.client(), temperature=2, user="ann-0").choices[0].message.content for _ in range(8)}) > 1
+
+
+def test_texts_are_counted_once_however_they_are_read(served):
+    registry = served.world.service.parts.metrics.registry
+
+    def counted() -> float:
+        return registry.get_sample_value("plora_predictions_total", {"kind": "personal"})
+
+    before = counted()
+    chat(served.client(), user="ann-0")
+    list(chat(served.client(), user="ann-0", stream=True))
+    assert counted() == before + 2
+
+
 def test_stop_strings_end_the_text(served):
     whole = chat(served.client(), user="ann-0").choices[0].message.content
     stop = whole.split()[1]

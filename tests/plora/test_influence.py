@@ -51,6 +51,27 @@ def test_each_examples_share_is_what_a_fit_without_it_lacks(any_classifier: Toy)
     assert int(both[0].abs().argmax()) == int(both[1].abs().argmax())
 
 
+def test_of_a_label_bias_alone_an_example_gave_no_more(bert: Toy) -> None:
+    settings = plora.PopulationSettings(epochs=1, rank=4, dimensions=6, shared_rate=1e-2, user_rate=2e-2)
+    trained = plora.train_population(bert.base, toys.toy_population(6, 6), settings).basis
+    toy, engine, text = replace(bert, basis=trained), Engine(bert.base, trained), "the soup and the bed"
+    assert trained.spec.bias
+    taught = [Example(each, toys.LABELS[at % 3 == 0]) for at, each in enumerate(TEXTS)]
+
+    def alone(examples):
+        [found] = plora.fit(toy.base, toy.basis, [examples])
+        assert isinstance(found, plora.Fitted)
+        assert found.bias is not None
+        return found.bias.adapter
+
+    adapter = alone(taught)
+    [answer] = plora.predict(toy.base, toy.basis, [text], [adapter])
+    for each in influence(engine, text, adapter, taught).moved:
+        without = alone([*taught[: each.example], *taught[each.example + 1 :]])
+        truly = log_odds(toy, text, adapter, answer.answer) - log_odds(toy, text, without, answer.answer)
+        assert each.nats == pytest.approx(truly, rel=0.2, abs=0.02)
+
+
 def test_the_distance_from_the_generic_answer_is_a_divergence(bert: Toy) -> None:
     engine = Engine(bert.base, bert.basis)
     adapter = plora.Adapter.of(bert.basis, toys.vectors(1)[0])

@@ -36,6 +36,8 @@ MAY = {  # who may, of those asked; everyone else must be refused
     ("POST", "/v1/chat/completions"): {"host"},
     ("POST", "/v1/completions"): {"host"},
     ("GET", "/v1/models"): {"host"},
+    ("GET", "/v1/changes"): {"host", "read-only", "operator", "system"},
+    ("POST", "/v1/corrections"): {"host"},
     ("GET", "/v1/bases"): {"host", "read-only", "operator", "system"},
     ("GET", "/v1/bases/{fingerprint}"): {"host", "read-only", "operator", "system"},
     ("GET", "/v1/users/{user}"): {"host", "read-only", "operator", "system"},
