@@ -71,7 +71,7 @@ class Replica:
     starts another, and holds back requests until that one is ready: none of them fails.
     """
 
-    def __init__(self, order: TrainerOrder, niceness: int) -> None:
+    def __init__(self, order: TrainerOrder, niceness: int = 0) -> None:
         os.nice(niceness)
         telemetry.configure(OtlpChoices(order.otlp), "trainer")
         torch.set_num_threads(order.threads)

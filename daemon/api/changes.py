@@ -14,7 +14,7 @@ from daemon.api.problems import documented
 router = APIRouter(tags=["users"], route_class=StrictRoute)
 LIMIT = 1_000
 LOOK_S = 0.25
-LONGEST_S = 25.0
+LONGEST_S = 8.0
 
 
 class ChangeView(BaseModel):

@@ -46,7 +46,7 @@ class AsyncClient:
             base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout_s, trust_env=False
         )
         self._held = Held(keep, stale_s)
-        self._poll_s = min(20.0, stale_s / 2)
+        self._poll_s = min(8.0, stale_s / 2)
         self._follows = follow
         self._follower: asyncio.Task[None] | None = None
 

@@ -48,7 +48,7 @@ class Client:
         )
         self._held = Held(keep, stale_s)
         self._ended = threading.Event()
-        self._poll_s = min(20.0, stale_s / 2)
+        self._poll_s = min(8.0, stale_s / 2)
         self._follower = threading.Thread(target=self._follow, name="plora-changes", daemon=True)
         if follow:
             self._follower.start()

@@ -15,7 +15,8 @@ class listening:  # noqa: N801 - used as a `with`
         self._stopping = world.service.parts.stopping
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(world.service.app, log_level="critical", lifespan="off")
+        self._socket.listen()  # who connects before the server runs waits for it
+        config = uvicorn.Config(world.service.app, log_config=None, lifespan="off")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
 

@@ -105,8 +105,8 @@ def test_eight_users_get_their_adapters_although_ray_is_killed_half_way(tmp_path
         assert len(trainer_pids(log)) >= 2, "the killed child was started again"
 
         for one in newcomers:
-            own = [answer["probabilities"] for answer in host.ask([(one.id, row.text) for row in one.unseen])]
-            generic = [answer["probabilities"] for answer in host.ask([("nobody", row.text) for row in one.unseen])]
+            own = [answer.probabilities for answer in host.ask([(one.id, row.text) for row in one.unseen])]
+            generic = [answer.probabilities for answer in host.ask([("nobody", row.text) for row in one.unseen])]
             assert figures(one.unseen, own).nll < figures(one.unseen, generic).nll
 
         first = newcomers[0]
@@ -114,7 +114,7 @@ def test_eight_users_get_their_adapters_although_ray_is_killed_half_way(tmp_path
         basis_file = host_get(running.url, running.host_token, f"/v1/bases/{fingerprint}")
         adapter_file = host_get(running.url, running.host_token, f"/v1/users/{first.id}/adapter")
         answers = host.ask([(first.id, row.text) for row in first.unseen])
-        assert_attaches_and_detaches(basis_file, adapter_file, first, [answer["probabilities"] for answer in answers])
+        assert_attaches_and_detaches(basis_file, adapter_file, first, [answer.probabilities for answer in answers])
 
         ray = [Path(session_directory(running.folder / "data"))]
         assert ray[0].is_dir()
@@ -130,7 +130,7 @@ def test_eight_users_get_their_adapters_although_ray_is_killed_half_way(tmp_path
         )
         assert receipt.status_code == 200
         assert receipt.json()["complete"]
-        assert host.ask([(forgotten.id, "a tiny lamp")])[0]["generic"]
+        assert host.ask([(forgotten.id, "a tiny lamp")])[0].generic
         assert operator.get(f"/v1/users/{forgotten.id}").status_code == 404
         assert operator.get("/v1/audit/verify").json()["ok"]
         assert all(host.user(one.id)["serving"] for one in newcomers if one is not forgotten)
