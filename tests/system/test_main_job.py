@@ -110,11 +110,13 @@ def test_eight_users_get_their_adapters_although_ray_is_killed_half_way(tmp_path
             assert figures(one.unseen, own).nll < figures(one.unseen, generic).nll
 
         first = newcomers[0]
-        fingerprint = operator.get("/v1/bases").json()["bases"][0]["fingerprint"]
+        trained = operator.get("/v1/bases").json()["bases"][0]
+        fingerprint, calibration = trained["fingerprint"], plora.Calibration(**trained["report"]["calibration"])
         basis_file = host_get(running.url, running.host_token, f"/v1/bases/{fingerprint}")
         adapter_file = host_get(running.url, running.host_token, f"/v1/users/{first.id}/adapter")
         answers = host.ask([(first.id, row.text) for row in first.unseen])
-        assert_attaches_and_detaches(basis_file, adapter_file, first, [answer.probabilities for answer in answers])
+        told = [answer.probabilities for answer in answers]
+        assert_attaches_and_detaches(basis_file, adapter_file, first, (calibration, told))
 
         ray = [Path(session_directory(running.folder / "data"))]
         assert ray[0].is_dir()
@@ -168,9 +170,13 @@ def host_get(url: str, token: str, path: str) -> bytes:
 
 
 def assert_attaches_and_detaches(
-    basis_file: bytes, adapter_file: bytes, user: Participant, answered: list[dict[str, float]]
+    basis_file: bytes,
+    adapter_file: bytes,
+    user: Participant,
+    answered: tuple[plora.Calibration, list[dict[str, float]]],
 ) -> None:
     """On a host's own model the files speak as they do in the daemon, and come off without a trace."""
+    calibration, told = answered
     base = plora.load()
     basis, adapter = plora.loads_basis(basis_file), plora.loads_adapter(adapter_file)
     tokens = base.tokenizer([row.text for row in user.unseen], return_tensors="pt", padding=True)
@@ -179,6 +185,6 @@ def assert_attaches_and_detaches(
         with plora.attached(base, basis) as live, live.use([adapter] * len(user.unseen)):
             chances = base.module(**tokens).logits.softmax(-1)
         after = base.module(**tokens).logits
-    for row, found in zip(chances.tolist(), answered, strict=True):
-        assert dict(zip(basis.labels, row, strict=True)) == pytest.approx(found, abs=1e-5)
+    for row, found in zip(chances.tolist(), told, strict=True):
+        assert calibration.of(dict(zip(basis.labels, row, strict=True))) == pytest.approx(found, abs=1e-5)
     assert torch.equal(before, after)
