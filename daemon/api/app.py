@@ -145,7 +145,8 @@ def _document_problems(app: FastAPI) -> None:
         for path in document["paths"].values():
             for operation in path.values():
                 found = operation["responses"].get("422", {}).get("content", {})
-                if "application/json" in found:
+                schema = found.get("application/json", {}).get("schema", {})
+                if str(schema.get("$ref", "")).endswith("HTTPValidationError"):
                     operation["responses"]["422"] = problems.documented(422)[422]
         return document
 

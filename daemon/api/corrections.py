@@ -40,9 +40,10 @@ def correct(parts: OwnParts, caller: MayRecord, wanted: CorrectionRequest) -> Ev
     corrections = Corrections(parts.store, caller.tenant, tokens, recording_of(parts, caller))
     try:
         outcome = corrections.correct(wanted.answer, wanted.label, wanted.text, parts.now())
-    except (WrongAnswerToken, NoText, NobodysAnswer) as error:
-        code = {WrongAnswerToken: "wrong_answer", NoText: "no_text", NobodysAnswer: "nobodys_answer"}[type(error)]
-        raise Problem(422, code, str(error)) from error
+    except WrongAnswerToken as error:
+        raise Problem(404, "wrong_answer", str(error)) from error
+    except (NoText, NobodysAnswer) as error:
+        raise Problem(422, "no_text" if isinstance(error, NoText) else "nobodys_answer", str(error)) from error
     except UnknownUser as error:
         raise Problem(404, "unknown_user", "this tenant has no such user any more") from error
     if not outcome.accepted:

@@ -12,13 +12,13 @@ from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response, StreamingResponse
 
 from daemon.api.auth import OwnParts, Predicting, charge
-from daemon.api.openai_errors import OpenAIRoute, error_body
+from daemon.api.openai_errors import OpenAIRoute, error_body, refused
 from daemon.api.openai_schemas import ChatRequest, CompletionRequest, Drawn, Model, Models
 from daemon.api.openai_texts import Form, Written, chat_form, text_form
 from daemon.api.openai_waiting import begin, follow, read_whole
 from daemon.api.parts import Parts
 from daemon.api.predictions import unavailable
-from daemon.api.problems import Problem, documented
+from daemon.api.problems import Problem
 from daemon.events import check_user
 from daemon.predict_messages import Piece, Sampling, Turn
 from daemon.predictor import GENERIC, NoBasis, Speaking
@@ -36,7 +36,7 @@ CLIENT_LEFT = 499
 USER_HEADER = "X-Plora-User"
 WithUser = Annotated[str | None, Header(alias=USER_HEADER, max_length=256, description="whose adapter speaks")]
 Prompt = str | tuple[Turn, ...]
-REFUSED = documented(400, 401, 403, 404, 409, 422, 429, 503)
+REFUSED = refused(400, 401, 403, 404, 409, 422, 429, 503)
 
 
 @router.post("/v1/chat/completions", response_model=None, responses=REFUSED, summary="Answer a conversation")
@@ -58,7 +58,7 @@ async def complete(
     return await _answer(parts, caller, wanted, asked)
 
 
-@router.get("/v1/models", response_model=Models, responses=documented(401, 403), summary="List models")
+@router.get("/v1/models", response_model=Models, responses=refused(401, 403), summary="List models")
 def models(parts: OwnParts, caller: Predicting) -> Models:
     """`plora` and the name of the tenant's newest Basis, which are the same."""
     basis = parts.store.current_basis(caller.tenant)

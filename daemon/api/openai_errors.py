@@ -1,15 +1,38 @@
 """Refusals as clients of OpenAI's API read them: {"error": {"message", "type", "param", "code"}}."""
 
 from collections.abc import Callable, Coroutine
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
 from daemon.api.bodies import StrictRoute
 from daemon.api.problems import Problem, sentence_of
 from daemon.errors import EventRefused
+
+
+class Fault(BaseModel):
+    """Why a request was refused."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class Refusal(BaseModel):
+    """A refusal, as OpenAI's API has it."""
+
+    error: Fault
+
+
+def refused(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a route's `responses` says of these."""
+    return {each: {"model": Refusal, "description": HTTPStatus(each).phrase} for each in statuses}
+
 
 KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 

@@ -105,7 +105,7 @@ def end_rollout(parts: OwnParts, caller: Rolling, found: KnownRollout, wanted: R
 @router.post(
     "/rollback",
     response_model=ReturnView,
-    responses=documented(400, 401, 403, 422, 503),
+    responses=documented(400, 401, 403, 409, 422, 503),
     summary="Roll a population back",
 )
 def roll_back_all(parts: OwnParts, caller: Rolling, wanted: ReturnRequest) -> ReturnView:
@@ -116,9 +116,9 @@ def roll_back_all(parts: OwnParts, caller: Rolling, wanted: ReturnRequest) -> Re
     to = wanted.to if wanted.to.tzinfo is not None else wanted.to.replace(tzinfo=UTC)
     now = parts.now()
     if to > now:
-        raise Problem(400, "wrong_instant", "this instant is yet to come")
+        raise Problem(409, "wrong_instant", "this instant is yet to come")
     if to < now - timedelta(days=_days(parts)):
-        raise Problem(400, "too_long_ago", f"what served whom is known for {_days(parts)} days")
+        raise Problem(409, "too_long_ago", f"what served whom is known for {_days(parts)} days")
     moved = parts.store.roll_back_all(caller.tenant, to, caller.id, now)
     parts.metrics.versions.labels("rolled_back").inc(moved)
     logs.write("population_rolled_back", {"users": moved, "caller": caller.id})

@@ -122,7 +122,7 @@ def test_a_given_answer_is_corrected_with_its_text(open_asking):
     ("user", "change", "status", "code"),
     [
         ("nobody", {"text": TEXT}, 422, "nobodys_answer"),
-        ("ann", {"answer": "abc"}, 422, "wrong_answer"),
+        ("ann", {"answer": "abc"}, 404, "wrong_answer"),
         ("ann", {"label": "unheard of", "text": TEXT}, 422, "unknown_label"),
         ("ann", {"label": toys.LABELS[0], "text": "é" * 20_000}, 422, "field_too_long"),
         ("ann", {"label": ""}, 422, "wrong_request"),
