@@ -99,6 +99,9 @@ class Generating:
             return
         for written in told:
             ticket = writing.tickets[written.row]
+            if written.failed:
+                _fail(writing.tickets.pop(written.row), FloatingPointError())
+                continue
             if written.finish is not None:
                 del writing.tickets[written.row]
                 ticket.kept.close()

@@ -40,15 +40,17 @@ def predict(models: Models, requests: Sequence[PredictRequest]) -> list[Predicte
     """An answer to each request; those of one Basis go through the model together."""
     answers: dict[int, Predicted] = {}
     by_basis = defaultdict[str, list[int]](list)
-    for at, request in enumerate(requests):
-        lacking = _lacking(models, request)
-        if lacking is None:
-            by_basis[request.basis].append(at)
-        else:
-            answers[at] = lacking
-    for places in by_basis.values():
-        found = _together(models, [requests[at] for at in places])
-        answers.update(zip(places, found, strict=True))
+    with ExitStack() as kept:  # a pass may take longer than a lease: whoever waits for theirs keeps what they need
+        for at, request in enumerate(requests):
+            lacking = _lacking(models, request)
+            if lacking is None:
+                kept.enter_context(models.adapters.using(_names(request)))
+                by_basis[request.basis].append(at)
+            else:
+                answers[at] = lacking
+        for places in by_basis.values():
+            found = _together(models, [requests[at] for at in places])
+            answers.update(zip(places, found, strict=True))
     return [answers[at] for at in range(len(requests))]
 
 
@@ -81,8 +83,12 @@ def generate(
 
 
 def _lacking(models: Models, request: PredictRequest) -> Predicted | None:
+    return _missing(models, request.basis, request.adapters, _names(request))
+
+
+def _names(request: PredictRequest) -> list[Named]:
     names = {row.adapter for row in request.rows if row.adapter is not None}
-    return _missing(models, request.basis, request.adapters, sorted(names, key=lambda name: name.digest))
+    return sorted(names, key=lambda name: name.digest)
 
 
 def _missing(models: Models, basis: str, carried: Sequence[Carried], names: Sequence[Named]) -> Missing | None:

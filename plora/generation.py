@@ -56,12 +56,16 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What one step added to one row's text. `finish` says why it ended: the model or a stop string, or the bound."""
+    """What one step added to one row's text. `finish` says why it ended: the model or a stop string, or the bound.
+
+    `failed`: by this row's user the model gives no numbers, so that there is nothing more to write.
+    """
 
     row: int
     text: str = field(repr=False)
     finish: Literal["stop", "length"] | None = None
     tokens: int = 0
+    failed: bool = False
 
 
 def encode_prompt(base: BaseModel, prompt: str | Sequence[tuple[str, str]]) -> tuple[int, ...]:
@@ -117,11 +121,10 @@ class Crew:
         if not self._rows:
             return []
         logits = self._forward()
-        told, staying, tokens = list[Written](), list[int](), list[int]()
+        told, staying = list[Written](), list[int]()
+        tokens = [pad_id(self._base)] * len(self._rows)
         for at, row in enumerate(self._rows):
-            token = row.draw(logits[at])
-            tokens.append(token)
-            written = row.take(token)
+            written, tokens[at] = row.step(logits[at], tokens[at])
             if written is not None:
                 told.append(written)
             if not row.finished:
@@ -171,6 +174,14 @@ class _Row:
         self._told = 0
         self._generator = torch.Generator().manual_seed(prompt.sampling.seed)
         self.finished = self.dropped = False
+
+    def step(self, logits: Tensor, blank: int) -> tuple[Written | None, int]:
+        """Go on by (vocabulary,) logits: what can be told, and the token, `blank` where no number came of it."""
+        if not bool(logits.logsumexp(-1).isfinite()):
+            self.finished = True
+            return Written(self.at, "", tokens=len(self._ids), failed=True), blank
+        token = self.draw(logits)
+        return self.take(token), token
 
     def draw(self, logits: Tensor) -> int:
         """The next token by (vocabulary,) logits."""

@@ -92,3 +92,16 @@ def test_what_is_no_language_model_or_too_long_or_of_nobody_is_refused(gpt2: Toy
         Crew(Engine(gpt2.base, gpt2.basis), [Prompt((1,), strange)])
     with pytest.raises(plora.InvalidSetting, match="top_p"):
         Sampling(top_p=0)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_user_by_whom_the_model_gives_no_numbers_ends_their_own_text_alone(gpt2: Toy, temperature: float) -> None:
+    good = prompts(gpt2, temperature=temperature)
+    bad = Prompt(good[0].ids, Adapter.of(gpt2.basis, torch.full((8,), 3e38)), good[0].sampling)
+    crew, told = Crew(Engine(gpt2.base, gpt2.basis), [*good, bad]), []
+    while crew.rows:
+        told += crew.step()
+    texts = ["".join(piece.text for piece in told if piece.row == row) for row in range(len(good))]
+    assert texts == [text for text, _, _ in written(gpt2, good)]
+    assert [(piece.failed, piece.finish, piece.text) for piece in told if piece.row == len(good)] == [(True, None, "")]
+    assert not any(piece.failed for piece in told if piece.row < len(good))
