@@ -31,10 +31,10 @@ def learn(
             rows += [(each.text, found.adapter) for each in asked]
             right += [basis.labels.index(each.target) for each in asked]
     answers = speaker.classify(rows)
-    found = plora.calibrate(
+    learnt = plora.calibrate(
         [(tuple(each.probabilities.values()), label) for each, label in zip(answers, right, strict=True)]
     )
-    return plora.Calibration(max(1.0, found.temperature), found.answers)  # seen examples flatter: never surer for them
+    return plora.Calibration(max(1.0, learnt.temperature), learnt.answers)  # seen examples flatter: never surer for them
 
 
 def _with_enough(population: Iterable[Sequence[plora.Example]]) -> Iterator[Sequence[plora.Example]]:
