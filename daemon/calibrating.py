@@ -34,7 +34,7 @@ def learn(
     learnt = plora.calibrate(
         [(tuple(each.probabilities.values()), label) for each, label in zip(answers, right, strict=True)]
     )
-    return plora.Calibration(max(1.0, learnt.temperature), learnt.answers)  # seen examples flatter: never surer for them
+    return plora.Calibration(max(1.0, learnt.temperature), learnt.answers)  # seen examples flatter
 
 
 def _with_enough(population: Iterable[Sequence[plora.Example]]) -> Iterator[Sequence[plora.Example]]:
